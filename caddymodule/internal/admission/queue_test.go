@@ -1,0 +1,532 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pool is a queue over upstreams named a, b, c … with the same limit.
+func pool(cfg Config, n int) *Queue {
+	q := New()
+	var targets []Target
+	for i := range n {
+		targets = append(targets, Target{Key: string(rune('a' + i))})
+	}
+	q.Apply(cfg, targets)
+	return q
+}
+
+func mustAdmit(t *testing.T, q *Queue, ask Ask) *Slot {
+	t.Helper()
+	s, err := q.Admit(t.Context(), ask)
+	if err != nil {
+		t.Fatalf("Admit: %v", err)
+	}
+	return s
+}
+
+// outcome is how one Admit ended.
+type outcome struct {
+	name string
+	slot *Slot
+	err  error
+	at   time.Duration
+}
+
+// arrive starts an Admit in the bubble and returns when it is queued or done.
+func arrive(ctx context.Context, q *Queue, name string, ask Ask, out chan<- outcome) {
+	start := time.Now()
+	go func() {
+		s, err := q.Admit(ctx, ask)
+		out <- outcome{name, s, err, time.Since(start)}
+	}()
+	synctest.Wait()
+}
+
+func TestWaitingRequestIsRefusedAfterWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Wait: 2 * time.Second}, 1)
+		busy := mustAdmit(t, q, Ask{})
+		defer busy.Release()
+
+		start := time.Now()
+		_, err := q.Admit(t.Context(), Ask{})
+		if waited := time.Since(start); !errors.Is(err, ErrWait) || waited != 2*time.Second {
+			t.Fatalf("got %v after %v, want ErrWait after 2s", err, waited)
+		}
+		if s := q.Stats(); s.Waiting != 0 || s.Counts.Wait != 1 {
+			t.Fatalf("stats after the refusal: %+v", s)
+		}
+	})
+}
+
+func TestNegativeWaitRefusesAtOnceWhenNoSlotIsFree(t *testing.T) {
+	q := pool(Config{Limit: 1, Wait: -1}, 1)
+	s := mustAdmit(t, q, Ask{})
+	if _, err := q.Admit(t.Context(), Ask{}); !errors.Is(err, ErrWait) {
+		t.Fatalf("got %v, want ErrWait", err)
+	}
+	s.Release()
+	mustAdmit(t, q, Ask{}).Release()
+}
+
+func TestFirstComeIsFirstServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		busy := mustAdmit(t, q, Ask{})
+		out := make(chan outcome, 10)
+		for i := range 5 {
+			arrive(t.Context(), q, fmt.Sprint(i), Ask{}, out)
+		}
+		for i := range 5 {
+			busy.Release()
+			got := <-out
+			if got.name != fmt.Sprint(i) || got.err != nil {
+				t.Fatalf("grant %d went to %s (%v)", i, got.name, got.err)
+			}
+			busy = got.slot
+		}
+	})
+}
+
+func TestWhoLeavesWhileWaitingIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		busy := mustAdmit(t, q, Ask{})
+		out := make(chan outcome, 2)
+		ctx, leave := context.WithCancel(t.Context())
+		arrive(ctx, q, "leaver", Ask{}, out)
+		arrive(t.Context(), q, "stayer", Ask{}, out)
+
+		leave()
+		if got := <-out; got.name != "leaver" || !errors.Is(got.err, context.Canceled) {
+			t.Fatalf("got %+v", got)
+		}
+		busy.Release()
+		if got := <-out; got.name != "stayer" || got.err != nil {
+			t.Fatalf("got %+v", got)
+		}
+		if s := q.Stats(); s.Counts.Left != 1 || s.InFlight != 1 {
+			t.Fatalf("stats: %+v", s)
+		}
+	})
+}
+
+func TestDepthBoundsTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Depth: 2}, 1)
+		busy := mustAdmit(t, q, Ask{})
+		out := make(chan outcome, 3)
+		for range 2 {
+			arrive(t.Context(), q, "waiter", Ask{}, out)
+		}
+		if _, err := q.Admit(t.Context(), Ask{}); !errors.Is(err, ErrFull) {
+			t.Fatalf("got %v, want ErrFull", err)
+		}
+		// An attempt that failed comes back to its place all the same.
+		arrive(t.Context(), q, "again", Ask{Again: busy}, out)
+		busy.Release()
+		if got := <-out; got.name != "again" || got.err != nil {
+			t.Fatalf("got %+v, want the older request", got)
+		} else {
+			got.slot.Release()
+		}
+		for range 2 {
+			(<-out).slot.Release()
+		}
+	})
+}
+
+func TestDefaultDepthGrowsWithTheLimits(t *testing.T) {
+	if got := pool(Config{Limit: 1}, 1).Stats().Depth; got != 100 {
+		t.Errorf("one slot: depth %d, want 100", got)
+	}
+	if got := pool(Config{Limit: 32}, 2).Stats().Depth; got != 640 {
+		t.Errorf("64 slots: depth %d, want 640", got)
+	}
+}
+
+func TestLeastUsedUpstreamIsPickedAndNeverOverItsLimit(t *testing.T) {
+	q := New()
+	q.Apply(Config{}, []Target{{"small", 1}, {"big", 3}})
+	var got []string
+	for range 4 {
+		got = append(got, mustAdmit(t, q, Ask{}).Upstream())
+	}
+	slices.Sort(got)
+	if want := []string{"big", "big", "big", "small"}; !slices.Equal(got, want) {
+		t.Fatalf("claims went to %v, want %v", got, want)
+	}
+}
+
+func TestAnUpstreamThatIsNotReadyGetsNothing(t *testing.T) {
+	q := pool(Config{Limit: 2}, 2)
+	q.SetReady("a", false)
+	for range 2 {
+		if u := mustAdmit(t, q, Ask{}).Upstream(); u != "b" {
+			t.Fatalf("claimed %s", u)
+		}
+	}
+	q.SetReady("a", true)
+	if u := mustAdmit(t, q, Ask{}).Upstream(); u != "a" {
+		t.Fatalf("claimed %s, want a, which is ready again", u)
+	}
+}
+
+func TestHeldRequestsWaitForHoldAndAreServedOldestFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Wait: time.Second, Hold: 10 * time.Second}, 1)
+		q.SetReady("a", false)
+		out := make(chan outcome, 3)
+		arrive(t.Context(), q, "first", Ask{}, out)
+		time.Sleep(6 * time.Second) // longer than Wait: the clock of Hold runs
+		arrive(t.Context(), q, "second", Ask{}, out)
+		time.Sleep(3 * time.Second)
+		q.SetReady("a", true)
+
+		first := <-out
+		if first.name != "first" || first.err != nil || first.at != 9*time.Second {
+			t.Fatalf("got %+v", first)
+		}
+		// Now the clock of Wait runs, from the release on.
+		second := <-out
+		if !errors.Is(second.err, ErrWait) || second.at != 4*time.Second {
+			t.Fatalf("second: %v after %v, want ErrWait a second after the release", second.err, second.at)
+		}
+	})
+}
+
+func TestHeldRequestIsRefusedAfterHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Hold: 3 * time.Second}, 1)
+		q.SetReady("a", false)
+		start := time.Now()
+		_, err := q.Admit(t.Context(), Ask{})
+		if waited := time.Since(start); !errors.Is(err, ErrHeld) || waited != 3*time.Second {
+			t.Fatalf("got %v after %v, want ErrHeld after 3s", err, waited)
+		}
+		q.Apply(Config{Limit: 1, Hold: -1}, []Target{{Key: "a"}})
+		if _, err := q.Admit(t.Context(), Ask{}); !errors.Is(err, ErrHeld) {
+			t.Fatalf("hold 0: got %v, want ErrHeld at once", err)
+		}
+	})
+}
+
+func TestQueueWithoutUpstreamsIsHeldUntilTheyAreNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New()
+		out := make(chan outcome, 1)
+		arrive(t.Context(), q, "early", Ask{}, out)
+		time.Sleep(20 * time.Second)
+		q.Apply(Config{Limit: 1}, []Target{{Key: "a"}})
+		if got := <-out; got.err != nil || got.slot.Upstream() != "a" {
+			t.Fatalf("got %+v", got)
+		}
+	})
+}
+
+func TestProbeGoesAheadOfTheQueueAndToItsOwnUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		busy := mustAdmit(t, q, Ask{})
+		out := make(chan outcome, 2)
+		arrive(t.Context(), q, "request", Ask{}, out)
+		arrive(t.Context(), q, "probe", Ask{Upstream: "a"}, out)
+		busy.Release()
+		got := <-out
+		if got.name != "probe" {
+			t.Fatalf("first slot went to the %s", got.name)
+		}
+		q.SetReady("a", false)
+		got.slot.Release()
+		got.slot = mustAdmit(t, q, Ask{Upstream: "a"}) // it is not ready, and that is what a probe is for
+		q.SetReady("a", true)
+		got.slot.Release()
+		if got := <-out; got.name != "request" || got.err != nil {
+			t.Fatalf("got %+v", got)
+		}
+		if _, err := q.Admit(t.Context(), Ask{Upstream: "nobody"}); err == nil {
+			t.Fatal("a probe of an unknown upstream was admitted")
+		}
+	})
+}
+
+func TestStickyRequestWaitsForItsOwnUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 2)
+		toB := Ask{Sticky: true, Choose: func(keys []string) string { return "b" }}
+		b := mustAdmit(t, q, toB)
+		out := make(chan outcome, 2)
+		arrive(t.Context(), q, "sticky", toB, out)
+		a := mustAdmit(t, q, Ask{}) // a was free all the time
+		if a.Upstream() != "a" {
+			t.Fatalf("got %s", a.Upstream())
+		}
+		a.Release()
+		select {
+		case got := <-out:
+			t.Fatalf("went to %s", got.slot.Upstream())
+		default:
+		}
+		b.Release()
+		if got := <-out; got.slot.Upstream() != "b" {
+			t.Fatalf("went to %s", got.slot.Upstream())
+		}
+	})
+}
+
+func TestStickyRequestMovesWhenItsUpstreamGoesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 2)
+		last := Ask{Sticky: true, Choose: func(keys []string) string { return keys[len(keys)-1] }}
+		b := mustAdmit(t, q, last)
+		a := mustAdmit(t, q, Ask{})
+		out := make(chan outcome, 2)
+		arrive(t.Context(), q, "one", last, out)
+		arrive(t.Context(), q, "two", last, out)
+		q.SetReady("b", false) // both now wait for a
+		b.Release()
+		a.Release()
+		one := <-out
+		if one.slot.Upstream() != "a" {
+			t.Fatalf("went to %s", one.slot.Upstream())
+		}
+		q.SetReady("a", false) // held: two waits for whichever comes back
+		one.slot.Release()
+		q.SetReady("b", true)
+		if two := <-out; two.err != nil || two.slot.Upstream() != "b" {
+			t.Fatalf("got %+v", two)
+		}
+	})
+}
+
+func TestChooseSeesOnlyUpstreamsWithAFreeSlot(t *testing.T) {
+	q := pool(Config{Limit: 1}, 3)
+	var seen [][]string
+	ask := Ask{Choose: func(keys []string) string {
+		seen = append(seen, slices.Clone(keys))
+		return keys[0]
+	}}
+	for range 3 {
+		mustAdmit(t, q, ask)
+	}
+	want := [][]string{{"a", "b", "c"}, {"b", "c"}, {"c"}}
+	if !slices.EqualFunc(seen, want, slices.Equal) {
+		t.Fatalf("candidates %v, want %v", seen, want)
+	}
+	q = pool(Config{Limit: 1}, 1)
+	if mustAdmit(t, q, Ask{Choose: func([]string) string { return "nonsense" }}).Upstream() != "a" {
+		t.Fatal("an answer that is no candidate must count as none")
+	}
+}
+
+func TestApplyKeepsWhoWaitsAndWhatIsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		busy := mustAdmit(t, q, Ask{})
+		out := make(chan outcome, 2)
+		arrive(t.Context(), q, "one", Ask{}, out)
+		arrive(t.Context(), q, "two", Ask{}, out)
+
+		q.Apply(Config{Limit: 1}, []Target{{Key: "a"}})
+		synctest.Wait()
+		if s := q.Stats(); s.Waiting != 2 || s.InFlight != 1 {
+			t.Fatalf("after applying the same: %+v", s)
+		}
+		q.Apply(Config{Limit: 1}, []Target{{Key: "b"}}) // a goes, b comes
+		one := <-out
+		if one.slot.Upstream() != "b" {
+			t.Fatalf("went to %s", one.slot.Upstream())
+		}
+		busy.Release() // a is gone: its slot serves nobody
+		synctest.Wait()
+		if s := q.Stats(); s.Waiting != 1 || len(s.Upstreams) != 1 || s.InFlight != 1 {
+			t.Fatalf("after a has gone: %+v", s)
+		}
+		q.Apply(Config{Limit: 2}, []Target{{Key: "b"}, {Key: "b"}}) // a raise is felt at once
+		if two := <-out; two.slot.Upstream() != "b" {
+			t.Fatalf("got %+v", two)
+		}
+	})
+}
+
+func TestLoweredLimitIsReachedBeforeAnybodyIsGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 3}, 1)
+		var slots []*Slot
+		for range 3 {
+			slots = append(slots, mustAdmit(t, q, Ask{}))
+		}
+		q.Apply(Config{Limit: 1}, []Target{{Key: "a"}})
+		out := make(chan outcome, 1)
+		arrive(t.Context(), q, "next", Ask{}, out)
+		for i, s := range slots {
+			s.Release()
+			s.Release() // twice is once
+			synctest.Wait()
+			if granted := len(out) == 1; granted != (i == 2) {
+				t.Fatalf("granted=%v after %d of 3 came back", granted, i+1)
+			}
+		}
+	})
+}
+
+func TestShorterWaitAppliesToWhoWaitsAlready(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Wait: time.Hour}, 1)
+		mustAdmit(t, q, Ask{})
+		out := make(chan outcome, 1)
+		arrive(t.Context(), q, "waiter", Ask{}, out)
+		q.Apply(Config{Limit: 1, Wait: time.Second}, []Target{{Key: "a"}})
+		if got := <-out; !errors.Is(got.err, ErrWait) || got.at != time.Second {
+			t.Fatalf("got %v after %v", got.err, got.at)
+		}
+	})
+}
+
+func TestQuarantinedSlotComesBackLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		mustAdmit(t, q, Ask{}).Quarantine(3 * time.Second)
+		start := time.Now()
+		mustAdmit(t, q, Ask{}).Release()
+		if d := time.Since(start); d != 3*time.Second {
+			t.Fatalf("the slot was back after %v", d)
+		}
+	})
+}
+
+func TestDrainRateIsWhatCameBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		for range 200 {
+			s := mustAdmit(t, q, Ask{})
+			time.Sleep(50 * time.Millisecond)
+			s.Release()
+		}
+		if r := q.Stats().DrainRate; r < 18 || r > 22 {
+			t.Errorf("20 a second were served, the meter says %.1f", r)
+		}
+		time.Sleep(time.Minute)
+		if r := q.Stats().DrainRate; r != 0 {
+			t.Errorf("after a quiet minute the meter says %.1f", r)
+		}
+	})
+}
+
+// TestInvariantsUnderRandomSchedules lets many clients arrive, wait, leave,
+// hold and come again, while limits, readiness and upstreams change, and
+// counts at every upstream by itself.
+func TestInvariantsUnderRandomSchedules(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { randomSchedule(t, seed) })
+		})
+	}
+}
+
+func randomSchedule(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	keys := []string{"a", "b", "c"}
+	limit := 1 + rnd.IntN(3)
+	targets := []Target{{Key: "a"}, {Key: "b"}, {Key: "c"}}
+	q := New()
+	q.Apply(Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50}, targets)
+
+	inUse := map[string]*atomic.Int32{"a": {}, "b": {}, "c": {}}
+	var served, refused, left atomic.Int32
+	var wg sync.WaitGroup
+	for range 300 {
+		stay := time.Duration(rnd.IntN(4000)) * time.Millisecond
+		start := time.Duration(rnd.IntN(6000)) * time.Millisecond
+		work := time.Duration(1+rnd.IntN(200)) * time.Millisecond
+		again := rnd.IntN(5) == 0
+		ask := Ask{}
+		switch rnd.IntN(4) {
+		case 0:
+			ask = Ask{Sticky: true, Choose: func(k []string) string { return k[int(stay)%len(k)] }}
+		case 1:
+			ask = Ask{Choose: func(k []string) string { return k[0] }}
+		}
+		wg.Go(func() {
+			time.Sleep(start)
+			ctx, cancel := context.WithTimeout(t.Context(), stay)
+			defer cancel()
+			for {
+				slot, err := q.Admit(ctx, ask)
+				if err != nil {
+					if errors.Is(err, context.DeadlineExceeded) {
+						left.Add(1)
+					} else {
+						refused.Add(1)
+					}
+					return
+				}
+				if n := inUse[slot.Upstream()].Add(1); int(n) > limit {
+					t.Errorf("%d in flight at %s, limit %d", n, slot.Upstream(), limit)
+				}
+				time.Sleep(work)
+				inUse[slot.Upstream()].Add(-1)
+				slot.Release()
+				slot.Release()
+				if !again {
+					served.Add(1)
+					return
+				}
+				again, ask.Again = false, slot
+			}
+		})
+	}
+	for range 100 {
+		time.Sleep(time.Duration(rnd.IntN(120)) * time.Millisecond)
+		switch rnd.IntN(4) {
+		case 0:
+			q.SetReady(keys[rnd.IntN(3)], false)
+		case 1, 2:
+			q.SetReady(keys[rnd.IntN(3)], true)
+		case 3: // one of three leaves the configuration, or all are back
+			q.Apply(Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50}, targets[rnd.IntN(3):])
+		}
+	}
+	q.Apply(Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50}, targets)
+	for _, k := range keys {
+		q.SetReady(k, true)
+	}
+	wg.Wait()
+
+	s := q.Stats()
+	if s.Waiting != 0 || s.InFlight != 0 {
+		t.Errorf("left behind: %+v", s)
+	}
+	if total := served.Load() + refused.Load() + left.Load(); total != 300 {
+		t.Errorf("%d of 300 ended", total)
+	}
+	// No slot leaked: all of them can be claimed at once.
+	for range 3 * limit {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if _, err := q.Admit(ctx, Ask{}); err != nil {
+			t.Errorf("a slot is missing: %v", err)
+		}
+		cancel()
+	}
+}
+
+func BenchmarkAdmitUncontended(b *testing.B) {
+	q := pool(Config{Limit: 8}, 2)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := q.Admit(b.Context(), Ask{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Release()
+	}
+}
