@@ -1,0 +1,104 @@
+package server
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+)
+
+const headerRequestID = "X-Request-Id"
+
+// requestID keeps the id that the door gave the request, so that both logs
+// can be read together, or makes one.
+func requestID(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		id := c.Request().Header.Get(headerRequestID)
+		if id == "" || len(id) > 128 {
+			id = rand.Text()
+		}
+		c.Response().Header().Set(headerRequestID, id)
+		return next(c)
+	}
+}
+
+// logged writes one line per request, after the answer, so that the line has
+// the status that the client saw.
+func logged(log *zap.Logger) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			start := time.Now()
+			if err := next(c); err != nil {
+				c.Error(err)
+			}
+			req, res := c.Request(), c.Response()
+			log.Info("request",
+				zap.String("request_id", res.Header().Get(headerRequestID)),
+				zap.String("method", req.Method),
+				zap.String("uri", req.RequestURI),
+				zap.Int("status", res.Status),
+				zap.Int64("bytes", res.Size),
+				zap.Duration("took", time.Since(start)),
+				zap.String("remote", req.RemoteAddr))
+			return nil
+		}
+	}
+}
+
+// panicked is a handler's panic as an error, with the place where it happened.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+func recovered(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v)
+			default:
+				err = &panicked{v, debug.Stack()}
+			}
+		}()
+		return next(c)
+	}
+}
+
+// secured sets the headers that every answer carries. The pages load nothing
+// but their stylesheet and their icon, and run no script.
+func secured(next echo.HandlerFunc) echo.HandlerFunc {
+	const policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; " +
+		"base-uri 'none'; frame-ancestors 'none'"
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "strict-origin-when-cross-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		return next(c)
+	}
+}
+
+// maxBody is the largest request body.
+const maxBody = 1 << 20
+
+// bounded makes reading more than maxBody of a body an *http.MaxBytesError.
+// A length that says so is refused before the body is read.
+func bounded(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		if r.ContentLength > maxBody {
+			return &http.MaxBytesError{Limit: maxBody}
+		}
+		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
+		return next(c)
+	}
+}

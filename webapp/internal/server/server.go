@@ -1,0 +1,71 @@
+// Package server puts pages and API behind one http.Server and turns errors
+// into answers. It is the only place that knows both.
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+
+	"github.com/portner/portner/webapp/internal/api"
+	"github.com/portner/portner/webapp/internal/page"
+	"github.com/portner/portner/webapp/internal/store"
+)
+
+// Server answers requests from a store that it does not own.
+type Server struct {
+	http     *http.Server
+	stopping atomic.Bool
+}
+
+// New returns a server that is not listening yet.
+func New(st *store.Store, log *zap.Logger) (*Server, error) {
+	s := &Server{}
+	pages, err := page.New(st)
+	if err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.HTTPErrorHandler = answerError(log, pages)
+	e.Use(requestID, logged(log), recovered, secured, bounded)
+	pages.Register(e)
+	api.New(st, log, s.stopping.Load).Register(e)
+
+	s.http = &http.Server{
+		Handler:           e,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // a body of 1 MiB over a slow line
+		WriteTimeout:      time.Minute,
+		// Longer than a proxy in front keeps idle connections (Caddy: 2
+		// minutes), so that the proxy closes first and never sends a request
+		// into a connection that is closing here.
+		IdleTimeout:    3 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       zap.NewStdLog(log.Named("http")),
+	}
+	return s, nil
+}
+
+// Handler is the whole site, for tests that need no network.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Serve answers on ln until Stop. It returns nil after a Stop.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Stop takes no new connections and returns when what is in flight has been
+// answered, or with an error when ctx ends first.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
+	return s.http.Shutdown(ctx)
+}

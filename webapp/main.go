@@ -1,0 +1,100 @@
+// Webapp is the news site behind the door: the simulator's API and the pages
+// for people, kept in one SQLite file.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/portner/portner/webapp/internal/server"
+	"github.com/portner/portner/webapp/internal/store"
+)
+
+func main() {
+	// The first signal stops gracefully; after it the default is back, so a
+	// second one ends the program at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// run is the program without its process: exit status 0 is a clean end, 1 a
+// failure, 2 a wrong flag.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	cfg, err := parseConfig(args, getenv, stdout)
+	switch {
+	case errors.Is(err, errHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "webapp: %v\nTry webapp -help.\n", err)
+		return 2
+	}
+	act := serve
+	if cfg.healthcheck {
+		act = healthcheck
+	}
+	if err := act(ctx, cfg, newLogger(stderr)); err != nil {
+		fmt.Fprintf(stderr, "webapp: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func newLogger(w io.Writer) *zap.Logger {
+	enc := zap.NewProductionEncoderConfig()
+	enc.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(w)), zap.InfoLevel))
+}
+
+// serve listens first, so that a port in use is reported before the database
+// is touched, and clients that come while the schema is brought up to date
+// wait in the listener's queue.
+func serve(ctx context.Context, cfg config, log *zap.Logger) (err error) {
+	ln, err := listen(cfg.listen)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	st, err := store.Open(ctx, cfg.db, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	srv, err := server.New(st, log)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }() // ends with Stop, or by itself with an error
+	log.Info("serving", zap.String("address", address(ln)), zap.String("db", cfg.db))
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping: what is in flight is answered first", zap.Duration("grace", cfg.grace))
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.grace)
+	defer cancel()
+	if err := srv.Stop(grace); err != nil {
+		return fmt.Errorf("stop: some requests were not answered within %s: %w", cfg.grace, err)
+	}
+	log.Info("stopped")
+	return nil
+}
+
+func address(ln net.Listener) string {
+	if ln.Addr().Network() == "unix" {
+		return unixPrefix + ln.Addr().String()
+	}
+	return ln.Addr().String()
+}
