@@ -99,12 +99,19 @@ func readObject(body []byte) (map[string]json.RawMessage, error) {
 		return nil, malformed("", "the body must be a JSON object")
 	}
 	fields := make(map[string]json.RawMessage, 8)
+	key := "" // the member that was read last
+	broken := func(err error) error {
+		if key == "" {
+			return malformed("", "the body is not JSON: %s", reason(err))
+		}
+		return malformed(clip(key), "is followed by what is not JSON: %s", reason(err))
+	}
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
-			return nil, malformed("", "the body is not JSON: %s", reason(err))
+			return nil, broken(err)
 		}
-		key := name.(string) // the decoder takes nothing else for a name
+		key = name.(string) // the decoder takes nothing else for a name
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
 			return nil, malformed(clip(key), "is not JSON: %s", reason(err))
@@ -115,7 +122,7 @@ func readObject(body []byte) (map[string]json.RawMessage, error) {
 		fields[key] = value
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, malformed("", "the body is not JSON: %s", reason(err))
+		return nil, broken(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, malformed("", "something follows the JSON object")
