@@ -1,0 +1,304 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/dustin/go-humanize"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("app_proxy", parseAppProxy)
+	httpcaddyfile.RegisterDirectiveOrder("app_proxy", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// words are ours, in the order of docs/caddyfile.md. Every other word belongs to
+// reverse_proxy.
+var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
+	"name":        parseName,
+	"concurrency": parseConcurrency,
+	"queue":       parseQueue,
+	"hold":        parseHold,
+	"buffer":      parseBuffer,
+	"timeouts":    parseTimeouts,
+}
+
+// parseAppProxy parses
+//
+//	app_proxy [<matcher>] [<upstreams...>] {
+//	    name        <name>
+//	    concurrency <n>
+//	    queue {
+//	        wait  <duration>
+//	        depth <n>
+//	    }
+//	    hold <duration>
+//	    buffer {
+//	        request <memory> [<max>]
+//	    }
+//	    timeouts {
+//	        abandon <duration>
+//	    }
+//	    <any word of reverse_proxy>
+//	}
+func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h := &Handler{ReverseProxy: new(reverseproxy.Handler)}
+	d := helper.Dispenser
+	d.Next()
+	directive := d.Token()
+	place := fmt.Sprintf("%s:%d", d.File(), d.Line())
+
+	rest := []caddyfile.Token{directive} // what reverse_proxy is to read
+	for d.NextArg() {
+		rest = append(rest, d.Token())
+	}
+	open := d.Token()
+	open.Text = "{"
+	rest = append(rest, open)
+	seen := make(map[string]bool)
+	for d.NextBlock(0) {
+		word := d.Val()
+		parse, ours := words[word]
+		if !ours {
+			rest = append(rest, d.NextSegment()...)
+			continue
+		}
+		if seen[word] {
+			return nil, d.Errf("app_proxy: %s is said twice", word)
+		}
+		seen[word] = true
+		if err := parse(h, d); err != nil {
+			return nil, err
+		}
+	}
+	end := d.Token()
+	end.Text, end.Line = "}", end.Line+1
+	rest = append(rest, end)
+
+	if err := h.ReverseProxy.UnmarshalCaddyfile(caddyfile.NewDispenser(rest)); err != nil {
+		return nil, explain(err)
+	}
+	if err := h.ReverseProxy.FinalizeUnmarshalCaddyfile(helper); err != nil {
+		return nil, explain(err)
+	}
+	for _, note := range h.absorb() {
+		warn(helper, place, note)
+	}
+	if err := h.check(); err != nil {
+		return nil, fmt.Errorf("%w, at %s", err, place)
+	}
+	return h, h.claimName(helper.State, place)
+}
+
+// explain adds to reverse_proxy's error about a word that it does not know which
+// words there are.
+func explain(err error) error {
+	if !strings.Contains(err.Error(), "unrecognized subdirective") {
+		return fmt.Errorf("app_proxy: %w", err)
+	}
+	ours := make([]string, 0, len(words))
+	for word := range words {
+		ours = append(ours, word)
+	}
+	slices.Sort(ours)
+	return fmt.Errorf("app_proxy: %w; expected %s, or a word of reverse_proxy", err, strings.Join(ours, ", "))
+}
+
+// claimName keeps two handlers from meaning different things by one name. State
+// is shared by all directives of a Caddyfile.
+func (h *Handler) claimName(state map[string]any, place string) error {
+	type claim struct{ settings, place string }
+	const key = "app_proxy.pools"
+	claims, _ := state[key].(map[string]claim)
+	if claims == nil {
+		claims = make(map[string]claim)
+		state[key] = claims
+	}
+	settings, err := h.settings()
+	if err != nil {
+		return err
+	}
+	name := h.Name
+	if name == "" {
+		name = h.defaultName()
+	}
+	known, ok := claims[name]
+	if ok && known.settings != settings {
+		return fmt.Errorf("app_proxy: the pool %s at %s has other settings than at %s; make them the same, or give one of them another name",
+			name, place, known.place)
+	}
+	if !ok {
+		claims[name] = claim{settings, place}
+	}
+	return nil
+}
+
+func parseName(h *Handler, d *caddyfile.Dispenser) error {
+	if !d.NextArg() || d.Val() == "" {
+		return d.Err("app_proxy: name: expected a name for the pool")
+	}
+	h.Name = d.Val()
+	return lastArg(d, "name")
+}
+
+func parseConcurrency(h *Handler, d *caddyfile.Dispenser) (err error) {
+	h.Concurrency, err = parseCount(d, "concurrency")
+	return err
+}
+
+func parseHold(h *Handler, d *caddyfile.Dispenser) (err error) {
+	h.Hold, err = parseDuration(d, "hold")
+	return err
+}
+
+func parseQueue(h *Handler, d *caddyfile.Dispenser) error {
+	h.Queue = new(QueueConfig)
+	return parseBlock(d, "queue", map[string]func() error{
+		"wait": func() (err error) {
+			h.Queue.Wait, err = parseDuration(d, "queue wait")
+			return err
+		},
+		"depth": func() (err error) {
+			h.Queue.Depth, err = parseCount(d, "queue depth")
+			return err
+		},
+	})
+}
+
+func parseBuffer(h *Handler, d *caddyfile.Dispenser) error {
+	h.Buffer = new(BufferConfig)
+	return parseBlock(d, "buffer", map[string]func() error{
+		"request": func() error {
+			h.Buffer.Request = new(BodyBuffer)
+			return parseBodyBuffer(d, h.Buffer.Request)
+		},
+	})
+}
+
+func parseBodyBuffer(d *caddyfile.Dispenser, b *BodyBuffer) (err error) {
+	args := d.RemainingArgs()
+	if len(args) < 1 || len(args) > 2 {
+		return d.Errf("app_proxy: buffer request: expected <memory> [<max>], such as 64KiB 10MiB, got %d arguments", len(args))
+	}
+	if b.Memory, err = parseSize(args[0]); err != nil {
+		return d.Errf("app_proxy: buffer request: %w", err)
+	}
+	if len(args) == 2 {
+		if b.Max, err = parseSize(args[1]); err != nil {
+			return d.Errf("app_proxy: buffer request: %w", err)
+		}
+		if b.Max < b.Memory {
+			return d.Errf("app_proxy: buffer request: the maximum %s is smaller than the memory %s", args[1], args[0])
+		}
+	}
+	return nil
+}
+
+func parseTimeouts(h *Handler, d *caddyfile.Dispenser) error {
+	h.Timeouts = new(TimeoutConfig)
+	return parseBlock(d, "timeouts", map[string]func() error{
+		"abandon": func() error {
+			abandon, err := parseDuration(d, "timeouts abandon")
+			if err != nil {
+				return err
+			}
+			if *abandon == 0 {
+				return d.Err("app_proxy: timeouts abandon: must be longer than 0")
+			}
+			h.Timeouts.Abandon = *abandon
+			return nil
+		},
+	})
+}
+
+// parseBlock parses { … } with one word a line.
+func parseBlock(d *caddyfile.Dispenser, name string, words map[string]func() error) error {
+	if d.NextArg() {
+		return d.Errf("app_proxy: %s: expected a block { … }, got '%s'", name, d.Val())
+	}
+	expected := make([]string, 0, len(words))
+	for word := range words {
+		expected = append(expected, word)
+	}
+	slices.Sort(expected)
+	seen := make(map[string]bool)
+	for d.NextBlock(1) {
+		word := d.Val()
+		parse, ok := words[word]
+		if !ok {
+			return d.Errf("app_proxy: %s: unknown word '%s'; expected %s", name, word, strings.Join(expected, ", "))
+		}
+		if seen[word] {
+			return d.Errf("app_proxy: %s: %s is said twice", name, word)
+		}
+		seen[word] = true
+		if err := parse(); err != nil {
+			return err
+		}
+	}
+	if len(seen) == 0 {
+		return d.Errf("app_proxy: %s: expected a block { … } with %s", name, strings.Join(expected, ", "))
+	}
+	return nil
+}
+
+func parseCount(d *caddyfile.Dispenser, name string) (int, error) {
+	if !d.NextArg() {
+		return 0, d.Errf("app_proxy: %s: expected a number", name)
+	}
+	n, err := strconv.Atoi(d.Val())
+	if err != nil || n < 1 {
+		return 0, d.Errf("app_proxy: %s: expected a whole number of at least 1, got '%s'", name, d.Val())
+	}
+	return n, lastArg(d, name)
+}
+
+func parseDuration(d *caddyfile.Dispenser, name string) (*caddy.Duration, error) {
+	if !d.NextArg() {
+		return nil, d.Errf("app_proxy: %s: expected a duration, such as 5s", name)
+	}
+	v, err := caddy.ParseDuration(d.Val())
+	if d.Val() == "0" {
+		v, err = 0, nil
+	}
+	if err != nil || v < 0 {
+		return nil, d.Errf("app_proxy: %s: expected a duration, such as 5s, got '%s'", name, d.Val())
+	}
+	duration := caddy.Duration(v)
+	return &duration, lastArg(d, name)
+}
+
+func parseSize(text string) (int64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n < 1 || n > 1<<50 {
+		return 0, fmt.Errorf("expected a size, such as 64KiB, got '%s'", text)
+	}
+	return int64(n), nil
+}
+
+func lastArg(d *caddyfile.Dispenser, name string) error {
+	if d.NextArg() {
+		return d.Errf("app_proxy: %s: unexpected '%s'", name, d.Val())
+	}
+	return nil
+}
+
+// warn makes an adapt warning. Helper offers no way to add one but an error of
+// JSON encoding, so the warning is a value that cannot be encoded.
+func warn(helper httpcaddyfile.Helper, place, note string) {
+	helper.JSON(warning(place + ": app_proxy: " + note))
+}
+
+type warning string
+
+func (w warning) MarshalJSON() ([]byte, error) { return nil, fmt.Errorf("%s", string(w)) }
+
+var _ json.Marshaler = warning("")

@@ -1,0 +1,294 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/front"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler is a reverse proxy that knows what its application can take: it lets
+// no more requests through at once than the application has said, and keeps the
+// others waiting in one queue, in order, for a bounded time.
+type Handler struct {
+	// Name of the pool. Handlers with the same name share one queue and must
+	// agree on the settings of the pool (name, concurrency, queue, hold,
+	// upstreams, health checks). Default: the upstream addresses as written,
+	// sorted, joined by ','.
+	Name string `json:"name,omitempty"`
+
+	// Concurrency is the most requests in flight at one upstream. Default 4.
+	Concurrency int `json:"concurrency,omitempty"`
+
+	// Queue bounds the waiting line of the pool.
+	Queue *QueueConfig `json:"queue,omitempty"`
+
+	// Hold is how long requests wait while no upstream is ready. 0 refuses
+	// them at once. Default 30s.
+	Hold *caddy.Duration `json:"hold,omitempty"`
+
+	// Buffer says how request bodies are taken in.
+	Buffer *BufferConfig `json:"buffer,omitempty"`
+
+	// Timeouts of the exchange with the application.
+	Timeouts *TimeoutConfig `json:"timeouts,omitempty"`
+
+	// ReverseProxy is everything that http.handlers.reverse_proxy knows:
+	// upstreams, transport, headers, health checks, …
+	ReverseProxy *reverseproxy.Handler `json:"reverse_proxy,omitempty"`
+
+	pool      *pool
+	front     *front.Front
+	closeIdle func() error // of a transport that Caddy does not clean up; may be nil
+	logger    *zap.Logger
+}
+
+// QueueConfig bounds a waiting line.
+type QueueConfig struct {
+	// Wait is the longest time in the queue; over it the request is refused
+	// with 503. 0 refuses at once when no slot is free. Default 5s.
+	Wait *caddy.Duration `json:"wait,omitempty"`
+
+	// Depth is the most requests waiting. Default max(100, 10 x the limit).
+	Depth int `json:"depth,omitempty"`
+}
+
+// BufferConfig says how bodies are buffered.
+type BufferConfig struct {
+	// Request bodies are read to their end before the request is queued.
+	Request *BodyBuffer `json:"request,omitempty"`
+}
+
+// BodyBuffer is a bounded buffer in memory and in a temporary file.
+type BodyBuffer struct {
+	// Memory is how many bytes are kept in memory. Default 64 KiB.
+	Memory int64 `json:"memory,omitempty"`
+
+	// Max is how many bytes there may be at all; over it the client gets 413.
+	// Default 10 MiB. -1: unlimited.
+	Max int64 `json:"max,omitempty"`
+}
+
+// TimeoutConfig bounds parts of the exchange with the application.
+type TimeoutConfig struct {
+	// Abandon is how long an exchange may go on after its client has left.
+	// Default 60s.
+	Abandon caddy.Duration `json:"abandon,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.app_proxy",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets h up. It has no effect outside h beyond a reference to the
+// pool: it also runs for `caddy validate` and for configs that then fail.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if h.ReverseProxy == nil {
+		h.ReverseProxy = new(reverseproxy.Handler)
+	}
+	for _, note := range h.absorb() {
+		h.logger.Warn(note)
+	}
+	if err := h.check(); err != nil {
+		return err
+	}
+	iface, err := ctx.App("app_proxy")
+	if err != nil {
+		return fmt.Errorf("app_proxy: %w", err)
+	}
+	settings, err := h.settings()
+	if err != nil {
+		return err
+	}
+	if h.Name == "" {
+		h.Name = h.defaultName()
+	}
+	if h.pool, err = usePool(h.Name); err != nil {
+		return err
+	}
+	generation, err := h.wire(ctx)
+	if err != nil {
+		return err
+	}
+	return iface.(*App).register(member{h.pool, settings, generation})
+}
+
+// check finds what no pool can be made of.
+func (h *Handler) check() error {
+	rp := h.ReverseProxy
+	switch {
+	case len(rp.Upstreams) == 0 && rp.DynamicUpstreamsRaw == nil:
+		return errors.New("app_proxy: no upstreams: where is the application?")
+	case rp.CBRaw != nil:
+		return errors.New("app_proxy: circuit_breaker does not work here: app_proxy decides by itself which upstreams are fit")
+	case bytes.Contains(rp.DynamicUpstreamsRaw, []byte("{http.")):
+		return errors.New("app_proxy: dynamic upstreams must not depend on the request: a pool has one set of upstreams for all")
+	case h.Concurrency < 0:
+		return fmt.Errorf("app_proxy: concurrency must be at least 1, not %d", h.Concurrency)
+	case h.Queue != nil && h.Queue.Depth < 0:
+		return fmt.Errorf("app_proxy: queue depth must be at least 1, not %d", h.Queue.Depth)
+	}
+	for i, u := range rp.Upstreams {
+		if u == nil || u.Dial == "" {
+			return fmt.Errorf("app_proxy: upstream %d has no dial address", i)
+		}
+	}
+	return nil
+}
+
+// absorb moves what reverse_proxy says in words that are ours here, and says
+// which word to use. It changes nothing the second time.
+func (h *Handler) absorb() (notes []string) {
+	rp := h.ReverseProxy
+	if lb := rp.LoadBalancing; lb != nil && lb.TryDuration > 0 {
+		note := fmt.Sprintf("lb_try_duration is ignored beside hold %s", time.Duration(orZero(h.Hold)))
+		if h.Hold == nil {
+			hold := lb.TryDuration
+			h.Hold = &hold
+			note = fmt.Sprintf("lb_try_duration is read as: hold %s; requests wait in the queue, without polling", time.Duration(hold))
+		}
+		if len(lb.RetryMatchRaw) > 0 && lb.Retries == 0 {
+			lb.Retries = defaultRetries
+			note += fmt.Sprintf("; answers that lb_retry_match matches are asked for again lb_retries times (%d)", lb.Retries)
+		}
+		notes = append(notes, note)
+		lb.TryDuration, lb.TryInterval = 0, 0
+	}
+	if checks := rp.HealthChecks; checks != nil && checks.Passive != nil && checks.Passive.UnhealthyRequestCount > 0 {
+		n := checks.Passive.UnhealthyRequestCount
+		if h.Concurrency == 0 {
+			h.Concurrency = n
+		}
+		notes = append(notes, fmt.Sprintf("unhealthy_request_count %d is read as: concurrency %d; an upstream at its limit is busy, not unhealthy", n, h.Concurrency))
+		checks.Passive.UnhealthyRequestCount = 0
+	}
+	if n := rp.RequestBuffers; n != 0 {
+		if h.Buffer == nil {
+			h.Buffer = new(BufferConfig)
+		}
+		if h.Buffer.Request == nil {
+			h.Buffer.Request = new(BodyBuffer)
+			if n > 0 {
+				h.Buffer.Request.Memory = n
+			}
+		}
+		notes = append(notes, fmt.Sprintf("request_buffers %d is read as: buffer { request %d }; bodies are always read before they are queued", n, n))
+		rp.RequestBuffers = 0
+	}
+	return notes
+}
+
+// defaultRetries is how often an answer that lb_retry_match matches is asked for
+// again where only lb_try_duration bounded it.
+const defaultRetries = 3
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return h.front.Serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
+		return h.ReverseProxy.ServeHTTP(w, r, next)
+	})
+}
+
+// Cleanup gives back what Provision took. Requests may still be inside.
+func (h *Handler) Cleanup() error {
+	if h.pool == nil {
+		return nil
+	}
+	if refs, _ := pools.References(h.Name); refs > 1 && h.ReverseProxy.StreamCloseDelay == 0 {
+		// The new config has this pool too: websockets need not end.
+		h.ReverseProxy.StreamCloseDelay = forever
+	}
+	err := h.ReverseProxy.Cleanup()
+	if h.closeIdle != nil {
+		err = errors.Join(err, h.closeIdle())
+	}
+	_, perr := pools.Delete(h.Name)
+	return errors.Join(err, perr)
+}
+
+// forever is longer than any connection lives.
+const forever = caddy.Duration(100 * 365 * 24 * time.Hour)
+
+// settings is what all handlers of a pool must agree on, in one comparable text.
+func (h *Handler) settings() (string, error) {
+	rp := h.ReverseProxy
+	text, err := json.Marshal(struct {
+		Concurrency int
+		Queue       *QueueConfig
+		Hold        *caddy.Duration
+		Upstreams   reverseproxy.UpstreamPool
+		Dynamic     json.RawMessage
+		Health      *reverseproxy.HealthChecks
+	}{h.Concurrency, h.Queue, h.Hold, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
+	if err != nil {
+		return "", fmt.Errorf("app_proxy: settings: %w", err)
+	}
+	return string(text), nil
+}
+
+// defaultName is the name of a pool that was given none.
+func (h *Handler) defaultName() string {
+	if h.ReverseProxy.DynamicUpstreamsRaw != nil {
+		return string(h.ReverseProxy.DynamicUpstreamsRaw)
+	}
+	var names []string
+	for _, u := range h.ReverseProxy.Upstreams {
+		names = append(names, u.Dial)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ",")
+}
+
+// limits is the admission's part of the configuration.
+func (h *Handler) limits() admission.Config {
+	cfg := admission.Config{Limit: h.Concurrency, Hold: orNegative(h.Hold)}
+	if h.Queue != nil {
+		cfg.Wait, cfg.Depth = orNegative(h.Queue.Wait), h.Queue.Depth
+	}
+	return cfg
+}
+
+func orZero(d *caddy.Duration) caddy.Duration {
+	if d == nil {
+		return 0
+	}
+	return *d
+}
+
+// orNegative maps "not said" to 0 and "said to be 0" to a negative duration.
+func orNegative(d *caddy.Duration) time.Duration {
+	switch {
+	case d == nil:
+		return 0
+	case *d == 0:
+		return -1
+	}
+	return time.Duration(*d)
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,124 @@
+package front
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+)
+
+// exchange is one request, its answer, and what happened between. It belongs
+// to the goroutine that serves the request; a round trip that outlives the
+// client takes what it needs with it (see delivery).
+type exchange struct {
+	front *Front
+	began time.Time
+	ask   admission.Ask
+	slot  *admission.Slot // claimed for the next round trip; nil once that took it
+	body  *body           // nil: the body streams
+
+	unreached bool  // the last round trip made no connection
+	refused   error // admission's answer to a try within Send
+}
+
+// exchangeKey finds the exchange in a request's context.
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{front: f, began: time.Now()}
+	if f.cfg.Choose != nil {
+		x.ask.Choose, x.ask.Sticky = f.cfg.Choose(w, r), f.cfg.Sticky
+	}
+	return x
+}
+
+// end gives back what no round trip has taken over.
+func (x *exchange) end() {
+	if x.slot != nil {
+		x.slot.Release()
+	}
+	x.body.release()
+}
+
+// admit waits for a slot. After a first attempt the request keeps its place.
+func (x *exchange) admit(ctx context.Context) error {
+	slot, err := x.front.queue.Admit(ctx, x.ask)
+	if err != nil {
+		return err
+	}
+	x.slot, x.unreached = slot, false
+	x.ask.Again = slot
+	return nil
+}
+
+// Claim names the upstream that the request in ctx goes to now. It is called
+// for every attempt that Send makes: the first finds the slot that Serve waited
+// for, others wait for a new one. It reports false when there is none; the
+// client is then refused.
+func Claim(ctx context.Context) (key string, ok bool) {
+	x := exchangeOf(ctx)
+	if x == nil || x.refused != nil {
+		return "", false
+	}
+	if x.slot == nil {
+		if x.refused = x.admit(ctx); x.refused != nil {
+			return "", false
+		}
+	}
+	return x.slot.Upstream(), true
+}
+
+// readBody takes the request's body in. Requests whose body is a conversation
+// are left alone.
+func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
+	if converses(r) {
+		return nil
+	}
+	var err error
+	x.body, err = readBody(w, r, x.front.cfg.BodyMemory, x.front.cfg.BodyMax)
+	return err
+}
+
+// converses reports whether the application must see the body while it comes:
+// upgrades, tunnels, gRPC, and what says so itself (draft-ietf-httpbis-
+// incremental).
+func converses(r *http.Request) bool {
+	return r.Method == http.MethodConnect ||
+		r.Header.Get("Upgrade") != "" ||
+		r.Header.Get("Incremental") == "?1" ||
+		strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
+// forwarded is the request as it goes on: with the whole body, whose length is
+// known now, and without the headers that are ours alone.
+func (x *exchange) forwarded(r *http.Request) *http.Request {
+	dropOurs(r.Header)
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	if x.body != nil {
+		r.Body = x.body.open()
+		r.ContentLength = x.body.size
+		r.TransferEncoding = nil
+		if r.Header.Get("Expect") != "" { // answered when the body was read
+			r.Header = r.Header.Clone()
+			r.Header.Del("Expect")
+		}
+	}
+	return r
+}
+
+// dropOurs removes the headers by which Portner and the application talk:
+// clients must neither forge nor see them.
+func dropOurs(h http.Header) {
+	for name := range h {
+		if strings.HasPrefix(name, "Portner-") {
+			delete(h, name)
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+)
+
+// RoundTripper returns a round tripper that uses up the slot of the request's
+// exchange and sends by next. The exchange with the application runs on a
+// context of its own: a client that leaves ends its own side only, the answer
+// is read to its end and thrown away, and then the slot comes back.
+func (f *Front) RoundTripper(next http.RoundTripper) http.RoundTripper {
+	return &roundTripper{front: f, next: next}
+}
+
+type roundTripper struct {
+	front *Front
+	next  http.RoundTripper
+}
+
+var errNoSlot = errors.New("front: a round trip needs a slot, and this request has none")
+
+// errFirstByte is a net.Error, so that the client gets 504.
+type errFirstByte struct{}
+
+func (errFirstByte) Error() string   { return "the application sent no answer in time" }
+func (errFirstByte) Timeout() bool   { return true }
+func (errFirstByte) Temporary() bool { return false }
+
+func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	x := exchangeOf(req.Context())
+	if x == nil || x.slot == nil {
+		return nil, errNoSlot
+	}
+	if err := req.Context().Err(); err != nil {
+		return nil, err // the client left; Serve gives the slot back
+	}
+	d := &delivery{front: t.front, slot: x.slot, body: x.body, began: time.Now()}
+	x.slot = nil
+	d.body.retain()
+
+	ctx, cancel := context.WithCancel(t.front.cfg.Detach(context.WithoutCancel(req.Context())))
+	d.cancel = cancel
+	out := req.WithContext(ctx)
+	if req.Body != nil && x.body != nil {
+		out.Body = x.body.open()
+		out.GetBody = func() (io.ReadCloser, error) { return x.body.open(), nil }
+	}
+	answers := make(chan answer, 1)
+	go func() { // ends with the round trip, which ends at cancel at the latest
+		res, err := t.next.RoundTrip(out)
+		answers <- answer{res, err}
+	}()
+
+	var late <-chan time.Time
+	if t.front.cfg.FirstByte > 0 {
+		timer := time.NewTimer(t.front.cfg.FirstByte)
+		defer timer.Stop()
+		late = timer.C
+	}
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			x.unreached = d.failed(a.err)
+			return nil, a.err
+		}
+		return d.answered(a.res), nil
+	case <-req.Context().Done():
+		go d.outlive(answers)
+		return nil, req.Context().Err()
+	case <-late:
+		go d.outlive(answers)
+		return nil, errFirstByte{}
+	}
+}
+
+type answer struct {
+	res *http.Response
+	err error
+}
+
+// delivery is the application's side of an exchange. It owns the slot from the
+// moment of sending, and ends exactly once.
+type delivery struct {
+	front  *Front
+	slot   *admission.Slot
+	body   *body
+	began  time.Time
+	cancel context.CancelFunc // closes the connection, unless the answer was read to its end
+	once   sync.Once
+}
+
+// end gives the slot back. An exchange of which nobody knows whether the
+// application has ended it keeps its slot a while longer.
+func (d *delivery) end(quarantine time.Duration) {
+	d.once.Do(func() {
+		d.cancel()
+		d.body.release()
+		if quarantine > 0 {
+			d.slot.Quarantine(quarantine)
+		} else {
+			d.slot.Release()
+		}
+	})
+}
+
+// failed ends a delivery without an answer and reports whether the application
+// was not even reached. Health comes before the slot: the next request must not
+// get the slot of an upstream that cannot be reached.
+func (d *delivery) failed(err error) (unreached bool) {
+	if d.front.cfg.Unreached(err) {
+		d.front.health.DialFailed(d.slot.Upstream(), err)
+		d.end(0)
+		return true
+	}
+	d.front.health.Failed(d.slot.Upstream())
+	var ours net.Error
+	if errors.As(err, &ours) && ours.Timeout() {
+		// The transport has given up, the application perhaps not.
+		d.end(d.front.cfg.Abandon)
+	} else {
+		d.end(0)
+	}
+	return false
+}
+
+// answered takes the application's answer and returns it for the client.
+func (d *delivery) answered(res *http.Response) *http.Response {
+	d.front.health.Answered(d.slot.Upstream(), res.StatusCode, time.Since(d.began))
+	dropOurs(res.Header)
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		// From now on it is a connection, not an exchange. Its body must stay
+		// what it is: a ReadWriteCloser. It lives on the client's context.
+		d.slot.Release()
+		d.body.release()
+	case res.Body == http.NoBody:
+		d.end(0)
+	default:
+		res.Body = &answerBody{ReadCloser: res.Body, d: d, stream: isStream(res.Header)}
+	}
+	return res
+}
+
+// isStream reports whether an answer has no foreseeable end.
+func isStream(h http.Header) bool {
+	return strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") ||
+		strings.EqualFold(h.Get("X-Accel-Buffering"), "no")
+}
+
+// outlive goes on with a delivery whose client has left, until the application
+// has ended its answer or Abandon has passed.
+func (d *delivery) outlive(answers <-chan answer) {
+	abandoned := time.AfterFunc(d.front.cfg.Abandon, d.cancel)
+	a := <-answers
+	if a.err != nil {
+		if !abandoned.Stop() {
+			d.abandon()
+			return
+		}
+		d.failed(a.err)
+		return
+	}
+	if a.res.StatusCode == http.StatusSwitchingProtocols {
+		abandoned.Stop()
+		a.res.Body.Close()
+		d.end(0)
+		return
+	}
+	d.front.health.Answered(d.slot.Upstream(), a.res.StatusCode, time.Since(d.began))
+	d.drain(a.res.Body, isStream(a.res.Header), abandoned)
+}
+
+// drain reads an answer that nobody wants to its end. A stream has none: its
+// application learns by the closed connection that nobody listens.
+func (d *delivery) drain(body io.ReadCloser, stream bool, abandoned *time.Timer) {
+	if !stream {
+		io.Copy(io.Discard, body)
+	}
+	body.Close()
+	if !abandoned.Stop() {
+		d.abandon()
+		return
+	}
+	d.end(0)
+}
+
+// abandonQuarantine is how long the slot of an abandoned exchange stays away.
+// The connection is closed by then; most applications notice within seconds.
+const abandonQuarantine = 5 * time.Second
+
+func (d *delivery) abandon() {
+	d.front.log.Warn("exchange abandoned: the application did not end its answer in time",
+		zap.String("upstream", d.slot.Upstream()), zap.Duration("after", time.Since(d.began)))
+	d.end(abandonQuarantine)
+}
+
+// answerBody gives the slot back when the application's answer has been read to
+// its end.
+type answerBody struct {
+	io.ReadCloser
+	d      *delivery
+	stream bool
+
+	mu    sync.Mutex
+	ended bool // mu; EOF or error was seen, or Close was called
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && b.finish() {
+		b.ReadCloser.Close()
+		b.d.end(0)
+	}
+	return n, err
+}
+
+// Close before the end means that the client has left.
+func (b *answerBody) Close() error {
+	if b.finish() {
+		abandoned := time.AfterFunc(b.d.front.cfg.Abandon, b.d.cancel)
+		go b.d.drain(b.ReadCloser, b.stream, abandoned) // ends at cancel at the latest
+	}
+	return nil
+}
+
+func (b *answerBody) finish() (first bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first = !b.ended
+	b.ended = true
+	return first
+}

@@ -1,0 +1,147 @@
+// Package front is the life of one request, from its head to the answer's end.
+//
+// It introduces the chapters to each other: admission says when and where a
+// request may go, upstream learns what became of it. It knows net/http and not
+// Caddy: what it needs of Caddy are functions in Config.
+//
+// Always: a slot is taken before anything is sent and given back when the
+// application has ended its answer, whoever has left meanwhile; the client of a
+// refused request is told when to come back; nothing is retried that may have
+// reached the application.
+//
+// Safe for concurrent use.
+package front
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/upstream"
+)
+
+// Config is one handler's part: what it knows of Caddy, and its numbers.
+type Config struct {
+	// Detach gives a context with the same values that shares nothing mutable
+	// with the request's, for exchanges that outlive their client.
+	Detach func(ctx context.Context) context.Context
+	// Unreached reports whether an error of the round tripper means that no
+	// connection was made, so that nothing can have reached the application.
+	Unreached func(err error) bool
+	// Choose is the request's own choice among upstreams; nil: the least used.
+	Choose func(w http.ResponseWriter, r *http.Request) func(candidates []string) string
+	// Sticky: Choose chooses once, at arrival. See admission.Ask.
+	Sticky bool
+
+	// BodyMemory is the part of a request body that is kept in memory; what is
+	// longer goes to a temporary file. Default 64 KiB: most forms and JSON.
+	BodyMemory int64
+	// BodyMax is the longest request body in bytes; a longer one gets 413.
+	// Default 10 MiB.
+	BodyMax int64
+	// FirstByte is how long a client waits for the head of the application's
+	// answer before it gets 504; 0: as long as the client likes.
+	FirstByte time.Duration
+	// Abandon is how long an exchange may go on after its client has left or
+	// was answered. Then its connection is closed. Default 60s.
+	Abandon time.Duration
+}
+
+// Defaults of Config, in one place for everybody who must know them.
+const (
+	DefaultBodyMemory = 64 << 10
+	DefaultBodyMax    = 10 << 20
+	DefaultAbandon    = 60 * time.Second
+)
+
+// Front serves the requests of one handler.
+type Front struct {
+	queue  *admission.Queue
+	health *upstream.Monitor
+	cfg    Config
+	log    *zap.Logger
+}
+
+// New makes a front over a pool's queue and monitor.
+func New(queue *admission.Queue, health *upstream.Monitor, cfg Config, log *zap.Logger) *Front {
+	if cfg.BodyMemory == 0 {
+		cfg.BodyMemory = DefaultBodyMemory
+	}
+	if cfg.BodyMax == 0 {
+		cfg.BodyMax = DefaultBodyMax
+	}
+	if cfg.Abandon == 0 {
+		cfg.Abandon = DefaultAbandon
+	}
+	return &Front{queue: queue, health: health, cfg: cfg, log: log}
+}
+
+// Sender forwards a request to the upstream that Claim names, by a round
+// tripper made by Front.RoundTripper, and writes the answer. An error means
+// that nothing was written.
+type Sender func(w http.ResponseWriter, r *http.Request) error
+
+// Serve is the whole life of a request, in order. Every step either answers
+// and returns, or takes something that the deferred call gives back. An error
+// means that nothing was written yet.
+func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error {
+	x := f.begin(w, r)
+	defer x.end()
+
+	// 1 Body. It is read to its end before the request waits for anything: a
+	// slow upload holds no slot, the request can be sent again, and only now
+	// does net/http notice a client that leaves.
+	if err := x.readBody(w, r); err != nil {
+		return f.refuse(w, r, err)
+	}
+	r = x.forwarded(r)
+
+	for {
+		// 2 Admission. Wait for a slot, which names its upstream, or be refused.
+		if err := x.admit(r.Context()); err != nil {
+			return f.refuse(w, r, err)
+		}
+
+		// 3 Send and copy the answer. The round trip takes the slot over and
+		// gives it back at the answer's end.
+		err := send(w, r)
+		if err == nil {
+			return nil
+		}
+
+		// 4 Nobody there? Then nothing was sent, and the request goes back to
+		// its place in the queue, for another upstream or a better moment.
+		switch {
+		case x.refused != nil:
+			return f.refuse(w, r, x.refused)
+		case !x.unreached:
+			return err
+		case time.Since(x.began) >= tryFor:
+			return f.refuse(w, r, admission.ErrHeld)
+		}
+	}
+}
+
+// tryFor bounds the attempts to reach an upstream where admission does not: a
+// quarantine that ends by time alone lets a request through every so often.
+const tryFor = time.Minute
+
+// StatusClientClosedRequest is what the access log says of a client that left
+// before it was answered; nobody receives it.
+const StatusClientClosedRequest = 499
+
+// refuse answers a request that goes no further.
+func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) error {
+	if r.Context().Err() != nil {
+		w.WriteHeader(StatusClientClosedRequest)
+		return nil
+	}
+	if r.ProtoMajor == 1 && (errors.Is(err, errBadBody) || errors.Is(err, errTooLarge)) {
+		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+	}
+	return writeRefusal(w, f.refusalFor(err))
+}

@@ -1,0 +1,249 @@
+package caddymodule
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/upstream"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+}
+
+// pool is what outlives a reload: who waits, who runs, and what is known of the
+// upstreams.
+type pool struct {
+	name   string
+	queue  *admission.Queue
+	health *upstream.Monitor
+	log    *zap.Logger
+
+	mu       sync.Mutex
+	resolver context.CancelFunc // mu; ends the resolver's loop
+	wg       sync.WaitGroup     // the resolver
+}
+
+// generation is one configuration of a pool.
+type generation struct {
+	limits  admission.Config
+	targets []admission.Target
+	health  upstream.Config
+	notify  func(event, key string)
+	// resolve finds the upstreams of a dynamic pool; nil: targets are all.
+	resolve func(ctx context.Context) ([]admission.Target, error)
+}
+
+// pools holds every pool that a config names, old or new, by name.
+var pools = caddy.NewUsagePool()
+
+// retiring holds pools that no config names any more, while requests are inside.
+var retiring = struct {
+	sync.Mutex
+	pools map[string]*pool
+}{pools: make(map[string]*pool)}
+
+// usePool finds or makes the pool; every call needs one pools.Delete.
+func usePool(name string) (*pool, error) {
+	p, _, err := pools.LoadOrNew(name, func() (caddy.Destructor, error) {
+		retiring.Lock()
+		defer retiring.Unlock()
+		if p := retiring.pools[name]; p != nil {
+			delete(retiring.pools, name) // it comes back before the last request has left
+			return p, nil
+		}
+		return newPool(name), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("app_proxy: pool %s: %w", name, err)
+	}
+	return p.(*pool), nil
+}
+
+func newPool(name string) *pool {
+	p := &pool{
+		name:  name,
+		queue: admission.New(),
+		log:   caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
+	}
+	claim := func(ctx context.Context, key string) (func(), error) {
+		slot, err := p.queue.Admit(ctx, admission.Ask{Upstream: key})
+		if err != nil {
+			return nil, err
+		}
+		return slot.Release, nil
+	}
+	p.health = upstream.New(p.queue.SetReady, claim, p.log)
+	return p
+}
+
+// apply makes g the pool's configuration. Requests that wait or run go on.
+func (p *pool) apply(g generation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopResolverLocked()
+	p.health.Notify(g.notify)
+	if g.resolve == nil {
+		p.setTargets(g, g.targets)
+		p.health.Apply(g.health, p.keys())
+		return
+	}
+	var known []admission.Target // as resolved last
+	for _, key := range p.keys() {
+		known = append(known, admission.Target{Key: key})
+	}
+	p.setTargets(g, known)
+	p.health.Apply(g.health, p.keys())
+	ctx, cancel := context.WithCancel(context.Background())
+	p.resolver = cancel
+	p.wg.Go(func() { p.resolveLoop(ctx, g) })
+}
+
+// setTargets tells the queue of the upstreams before the monitor, which must not
+// speak of one that the queue does not know.
+func (p *pool) setTargets(g generation, targets []admission.Target) {
+	p.queue.Apply(g.limits, targets)
+	p.health.SetKeys(p.keys())
+}
+
+func (p *pool) keys() []string {
+	var keys []string
+	for _, u := range p.queue.Stats().Upstreams {
+		keys = append(keys, u.Key)
+	}
+	return keys
+}
+
+// resolveEvery is how often a dynamic source is asked; it caches by itself.
+const resolveEvery = time.Second
+
+// resolveLoop keeps the upstreams of a dynamic pool up to date. While the
+// source fails, those found last stay.
+func (p *pool) resolveLoop(ctx context.Context, g generation) {
+	var last string
+	for {
+		targets, err := g.resolve(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		said := fmt.Sprint(targets, err)
+		switch {
+		case err != nil && said != last:
+			p.log.Error("finding upstreams", zap.Error(err))
+		case err == nil && said != last:
+			p.setTargets(g, targets)
+		}
+		last = said
+		t := time.NewTimer(resolveEvery)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+func (p *pool) stopResolverLocked() {
+	if p.resolver != nil {
+		p.resolver()
+		p.resolver = nil
+	}
+	p.wg.Wait()
+}
+
+// Destruct is called when no config names the pool any more. Requests may still
+// be inside; what serves them ends when the last has left.
+func (p *pool) Destruct() error {
+	retiring.Lock()
+	retiring.pools[p.name] = p
+	retiring.Unlock()
+	go p.retire() // ends when the pool is idle or named again
+	return nil
+}
+
+func (p *pool) retire() {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		retiring.Lock()
+		if retiring.pools[p.name] != p {
+			retiring.Unlock()
+			return
+		}
+		if s := p.queue.Stats(); s.Waiting > 0 || s.InFlight > 0 {
+			retiring.Unlock()
+			continue
+		}
+		delete(retiring.pools, p.name)
+		retiring.Unlock()
+
+		p.mu.Lock()
+		p.stopResolverLocked()
+		p.mu.Unlock()
+		p.health.Close()
+		return
+	}
+}
+
+// App applies the configuration to the pools once all of it has been accepted.
+// It is loaded by the handlers; nobody has to configure it.
+type App struct {
+	mu      sync.Mutex
+	members map[string]member // mu; by pool
+}
+
+// member is what the handlers of one pool agreed on.
+type member struct {
+	pool       *pool
+	settings   string
+	generation generation
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "app_proxy",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// register notes what a handler wants of its pool. Handlers that share a pool
+// must want the same.
+func (a *App) register(m member) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known, ok := a.members[m.pool.name]
+	switch {
+	case ok && known.settings != m.settings:
+		return fmt.Errorf("app_proxy: pool %s is configured twice, with different settings: %s and %s; give one of them another name",
+			m.pool.name, known.settings, m.settings)
+	case ok:
+		return nil
+	case a.members == nil:
+		a.members = make(map[string]member)
+	}
+	a.members[m.pool.name] = m
+	return nil
+}
+
+// Start implements caddy.App.
+func (a *App) Start() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range a.members {
+		m.pool.apply(m.generation)
+	}
+	return nil
+}
+
+// Stop implements caddy.App. The pools belong to the handlers.
+func (a *App) Stop() error { return nil }
+
+var _ caddy.App = (*App)(nil)

@@ -1,0 +1,431 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/front"
+	"github.com/portner/portner/caddymodule/internal/upstream"
+)
+
+// wire provisions the reverse proxy with our round tripper and our choice of
+// upstreams in it, makes the front, and returns the pool's next generation.
+func (h *Handler) wire(ctx caddy.Context) (generation, error) {
+	rp := h.ReverseProxy
+	targets := targetsOf(rp.Upstreams)
+	checks := rp.HealthChecks
+
+	transport, firstByte, err := h.loadTransport(ctx)
+	if err != nil {
+		return generation{}, err
+	}
+	choose, sticky, err := h.loadPolicy(ctx)
+	if err != nil {
+		return generation{}, err
+	}
+	resolve, err := h.loadSource(ctx)
+	if err != nil {
+		return generation{}, err
+	}
+	cfg := front.Config{
+		Detach:    detach,
+		Unreached: unreached,
+		Choose:    choose,
+		Sticky:    sticky,
+		FirstByte: firstByte,
+	}
+	if h.Buffer != nil && h.Buffer.Request != nil {
+		cfg.BodyMemory, cfg.BodyMax = h.Buffer.Request.Memory, h.Buffer.Request.Max
+	}
+	if h.Timeouts != nil {
+		cfg.Abandon = time.Duration(h.Timeouts.Abandon)
+	}
+	h.front = front.New(h.pool.queue, h.pool.health, cfg, h.logger)
+
+	// reverseproxy is left with one upstream per attempt, which is the one that
+	// was claimed; readiness and retries of dials are ours.
+	rp.Upstreams, rp.HealthChecks = nil, nil
+	rp.Transport = wrap(h.front.RoundTripper(transport), transport)
+	rp.DynamicUpstreams = claimed{}
+	if rp.LoadBalancing == nil {
+		rp.LoadBalancing = new(reverseproxy.LoadBalancing)
+	}
+	rp.LoadBalancing.SelectionPolicy = claimed{}
+	if err := rp.Provision(ctx); err != nil {
+		return generation{}, fmt.Errorf("app_proxy: %w", err)
+	}
+
+	health, err := healthConfig(ctx, checks, transport)
+	if err != nil {
+		return generation{}, err
+	}
+	notify, err := emitter(ctx)
+	if err != nil {
+		return generation{}, err
+	}
+	return generation{
+		limits: h.limits(), targets: targets, health: health, notify: notify, resolve: resolve,
+	}, nil
+}
+
+func targetsOf(upstreams reverseproxy.UpstreamPool) []admission.Target {
+	var targets []admission.Target
+	for _, u := range upstreams {
+		targets = append(targets, admission.Target{Key: u.Dial, Limit: u.MaxRequests})
+	}
+	return targets
+}
+
+// loadTransport loads the configured transport, or the default, and takes its
+// timeout for the answer's head away: when that passes, the client is answered
+// and the exchange goes on.
+func (h *Handler) loadTransport(ctx caddy.Context) (http.RoundTripper, time.Duration, error) {
+	rp := h.ReverseProxy
+	var transport http.RoundTripper
+	if rp.TransportRaw == nil {
+		t := new(reverseproxy.HTTPTransport)
+		if err := t.Provision(ctx); err != nil {
+			return nil, 0, fmt.Errorf("app_proxy: default transport: %w", err)
+		}
+		h.closeIdle = t.Cleanup
+		transport = t
+	} else {
+		mod, err := ctx.LoadModule(rp, "TransportRaw")
+		if err != nil {
+			return nil, 0, fmt.Errorf("app_proxy: transport: %w", err)
+		}
+		rp.TransportRaw = nil
+		transport = mod.(http.RoundTripper)
+	}
+	if t, ok := transport.(reverseproxy.BufferedTransport); ok && rp.ResponseBuffers == 0 {
+		_, rp.ResponseBuffers = t.DefaultBufferSizes()
+	}
+	var firstByte time.Duration
+	if t, ok := transport.(*reverseproxy.HTTPTransport); ok {
+		firstByte = time.Duration(t.ResponseHeaderTimeout)
+		t.Transport.ResponseHeaderTimeout = 0
+	}
+	return transport, firstByte, nil
+}
+
+// stickyPolicies bind a request to one upstream; the others spread requests.
+var stickyPolicies = []caddy.ModuleID{
+	"http.reverse_proxy.selection_policies.ip_hash",
+	"http.reverse_proxy.selection_policies.client_ip_hash",
+	"http.reverse_proxy.selection_policies.uri_hash",
+	"http.reverse_proxy.selection_policies.query",
+	"http.reverse_proxy.selection_policies.header",
+	"http.reverse_proxy.selection_policies.cookie",
+}
+
+// loadPolicy makes a chooser of the configured selection policy. Without one,
+// and with least_conn, which counts worse than admission, it is nil.
+func (h *Handler) loadPolicy(ctx caddy.Context) (choose func(http.ResponseWriter, *http.Request) func([]string) string, sticky bool, err error) {
+	lb := h.ReverseProxy.LoadBalancing
+	if lb == nil || lb.SelectionPolicyRaw == nil {
+		return nil, false, nil
+	}
+	mod, err := ctx.LoadModule(lb, "SelectionPolicyRaw")
+	if err != nil {
+		return nil, false, fmt.Errorf("app_proxy: lb_policy: %w", err)
+	}
+	lb.SelectionPolicyRaw = nil
+	var all reverseproxy.UpstreamPool
+	for _, u := range h.ReverseProxy.Upstreams {
+		all = append(all, &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: u.Dial})
+	}
+	switch policy := mod.(type) {
+	case *reverseproxy.LeastConnSelection:
+		return nil, false, nil
+	case *reverseproxy.WeightedRoundRobinSelection:
+		return weighted(policy, all), false, nil
+	case reverseproxy.Selector:
+		id := mod.(caddy.Module).CaddyModule().ID
+		return chooser(policy), slices.Contains(stickyPolicies, id), nil
+	}
+	return nil, false, fmt.Errorf("app_proxy: lb_policy: %T is no selection policy", mod)
+}
+
+// chooser asks a selection policy about the candidates alone.
+func chooser(policy reverseproxy.Selector) func(http.ResponseWriter, *http.Request) func([]string) string {
+	var known sync.Map // upstream objects by key: policies look at no more than the address
+	return func(w http.ResponseWriter, r *http.Request) func([]string) string {
+		cookies := slices.Clip(w.Header()["Set-Cookie"])
+		return func(candidates []string) string {
+			pool := make(reverseproxy.UpstreamPool, len(candidates))
+			for i, key := range candidates {
+				u, ok := known.Load(key)
+				if !ok {
+					u, _ = known.LoadOrStore(key, &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: key})
+				}
+				pool[i] = u.(*reverseproxy.Upstream)
+			}
+			// A policy that sets a cookie may be asked again after a failed dial.
+			if len(cookies) == 0 {
+				w.Header().Del("Set-Cookie")
+			} else {
+				w.Header()["Set-Cookie"] = cookies
+			}
+			if u := policy.Select(pool, r, w); u != nil {
+				return u.Dial
+			}
+			return ""
+		}
+	}
+}
+
+// weightedTurns is how many turns of a weighted round robin are looked at for an
+// upstream with a free slot.
+const weightedTurns = 100
+
+// weighted asks a weighted round robin, whose weights go by place in the whole
+// pool, until it names a candidate.
+func weighted(policy reverseproxy.Selector, all reverseproxy.UpstreamPool) func(http.ResponseWriter, *http.Request) func([]string) string {
+	return func(w http.ResponseWriter, r *http.Request) func([]string) string {
+		return func(candidates []string) string {
+			for range weightedTurns {
+				u := policy.Select(all, r, w)
+				if u != nil && slices.Contains(candidates, u.Dial) {
+					return u.Dial
+				}
+			}
+			return ""
+		}
+	}
+}
+
+// loadSource makes a resolver of a source of dynamic upstreams; nil without one.
+func (h *Handler) loadSource(ctx caddy.Context) (func(context.Context) ([]admission.Target, error), error) {
+	rp := h.ReverseProxy
+	if rp.DynamicUpstreamsRaw == nil {
+		return nil, nil
+	}
+	mod, err := ctx.LoadModule(rp, "DynamicUpstreamsRaw")
+	if err != nil {
+		return nil, fmt.Errorf("app_proxy: dynamic upstreams: %w", err)
+	}
+	rp.DynamicUpstreamsRaw = nil
+	source := mod.(reverseproxy.UpstreamSource)
+	return func(ctx context.Context) ([]admission.Target, error) {
+		ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, caddy.NewReplacer())
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://upstreams.invalid", nil)
+		if err != nil {
+			return nil, err
+		}
+		found, err := source.GetUpstreams(r)
+		targets := targetsOf(found)
+		slices.SortFunc(targets, func(a, b admission.Target) int { return strings.Compare(a.Key, b.Key) })
+		return targets, err
+	}, nil
+}
+
+// claimed tells reverseproxy which upstream admission has claimed for the
+// attempt that it is about to make.
+type claimed struct{}
+
+// GetUpstreams implements reverseproxy.UpstreamSource. The upstream is a new one
+// each time, because reverseproxy writes to it without a lock.
+func (claimed) GetUpstreams(r *http.Request) ([]*reverseproxy.Upstream, error) {
+	key, ok := front.Claim(r.Context())
+	if !ok {
+		return nil, nil
+	}
+	return []*reverseproxy.Upstream{{Dial: key}}, nil
+}
+
+// Select implements reverseproxy.Selector.
+func (claimed) Select(pool reverseproxy.UpstreamPool, _ *http.Request, _ http.ResponseWriter) *reverseproxy.Upstream {
+	if len(pool) == 0 {
+		return nil
+	}
+	return pool[0]
+}
+
+// detach implements front.Config.Detach: Caddy's variables are a plain map that
+// belongs to the request.
+func detach(ctx context.Context) context.Context {
+	vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if !ok {
+		return ctx
+	}
+	return context.WithValue(ctx, caddyhttp.VarsCtxKey, maps.Clone(vars))
+}
+
+// unreached implements front.Config.Unreached.
+func unreached(err error) bool {
+	var dial reverseproxy.DialError
+	return errors.As(err, &dial)
+}
+
+// wrapped passes on what reverseproxy asks of transports beside RoundTrip.
+type wrapped struct {
+	http.RoundTripper
+	inner http.RoundTripper
+}
+
+// wrapped with header operations of its own: reverseproxy asks for them by type.
+type wrappedHeaderOps struct {
+	wrapped
+	reverseproxy.RequestHeaderOpsTransport
+}
+
+func wrap(outer, inner http.RoundTripper) http.RoundTripper {
+	w := wrapped{outer, inner}
+	if ops, ok := inner.(reverseproxy.RequestHeaderOpsTransport); ok {
+		return wrappedHeaderOps{w, ops}
+	}
+	return w
+}
+
+func (w wrapped) ProxyProtocolEnabled() bool {
+	t, ok := w.inner.(reverseproxy.ProxyProtocolTransport)
+	return ok && t.ProxyProtocolEnabled()
+}
+
+func (w wrapped) RequiresContentLength() bool {
+	t, ok := w.inner.(reverseproxy.ContentLengthRequiredTransport)
+	return ok && t.RequiresContentLength()
+}
+
+// emitter tells Caddy's event handlers what reverse_proxy tells them.
+func emitter(ctx caddy.Context) (func(event, key string), error) {
+	app, err := ctx.App("events")
+	if err != nil {
+		return nil, fmt.Errorf("app_proxy: %w", err)
+	}
+	events := app.(*caddyevents.App)
+	return func(event, key string) {
+		events.Emit(ctx, event, map[string]any{"host": key})
+	}, nil
+}
+
+// dialer connects as a request's transport would. It is nil, or reports success,
+// where only a request can tell: other transports, QUIC, PROXY protocol, an
+// address with placeholders of the request, a proxy on the way.
+func dialer(transport http.RoundTripper) func(context.Context, string) error {
+	t, ok := transport.(*reverseproxy.HTTPTransport)
+	if !ok || t.ProxyProtocol != "" || slices.Contains(t.Versions, "3") {
+		return nil
+	}
+	return func(ctx context.Context, key string) error {
+		addr, err := dialAddress(key)
+		if err != nil {
+			return nil
+		}
+		ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, make(map[string]any))
+		ctx = context.WithValue(ctx, dialInfoKey, reverseproxy.DialInfo{
+			Network: addr.Network, Address: addr.JoinHostPort(0), Host: addr.Host,
+		})
+		if !addr.IsUnixNetwork() {
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.JoinHostPort(0), nil)
+			if err != nil {
+				return nil
+			}
+			if proxy, err := t.Transport.Proxy(r); proxy != nil || err != nil {
+				return nil
+			}
+		}
+		conn, err := t.Transport.DialContext(ctx, "tcp", addr.JoinHostPort(0))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+}
+
+// dialInfoKey is where reverseproxy's transports look for the address.
+const dialInfoKey caddy.CtxKey = "reverse_proxy.dial_info"
+
+// dialAddress parses an upstream's address. Placeholders of the environment are
+// filled in; those of a request are an error.
+func dialAddress(key string) (caddy.NetworkAddress, error) {
+	text, err := caddy.NewReplacer().ReplaceOrErr(key, true, true)
+	if err != nil {
+		return caddy.NetworkAddress{}, err
+	}
+	addr, err := caddy.ParseNetworkAddress(text)
+	if err != nil {
+		return caddy.NetworkAddress{}, err
+	}
+	if addr.PortRangeSize() != 1 {
+		return caddy.NetworkAddress{}, fmt.Errorf("%s is more than one address", text)
+	}
+	return addr, nil
+}
+
+// healthConfig makes the monitor's configuration of the health_* and passive
+// words.
+func healthConfig(ctx caddy.Context, checks *reverseproxy.HealthChecks, transport http.RoundTripper) (upstream.Config, error) {
+	cfg := upstream.Config{Dial: dialer(transport)}
+	if checks == nil {
+		return cfg, nil
+	}
+	if passive := checks.Passive; passive != nil {
+		cfg.FailDuration, cfg.MaxFails = time.Duration(passive.FailDuration), passive.MaxFails
+		cfg.Failed = func(status int, latency time.Duration) bool {
+			if passive.UnhealthyLatency > 0 && latency >= time.Duration(passive.UnhealthyLatency) {
+				return true
+			}
+			return slices.ContainsFunc(passive.UnhealthyStatus, func(bad int) bool {
+				return caddyhttp.StatusCodeMatches(status, bad)
+			})
+		}
+	}
+	if active := checks.Active; active != nil && active.IsEnabled() {
+		p, err := newProbe(ctx, active, transport)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Probe = p.check
+		cfg.Interval, cfg.Timeout = time.Duration(active.Interval), time.Duration(active.Timeout)
+		cfg.Passes, cfg.Fails = active.Passes, active.Fails
+	}
+	return cfg, nil
+}
+
+// probeURL is where a probe of the upstream goes: scheme, host and port as the
+// transport and the health_* words have it.
+func probeURL(addr caddy.NetworkAddress, active *reverseproxy.ActiveHealthChecks, transport http.RoundTripper) (*url.URL, reverseproxy.DialInfo) {
+	port := fmt.Sprint(addr.StartPort)
+	if active.Port != 0 && active.Upstream == "" {
+		port = fmt.Sprint(active.Port)
+		if addr.IsUnixNetwork() || addr.IsFdNetwork() {
+			addr = caddy.NetworkAddress{Network: "tcp", Host: "localhost"}
+		}
+		addr.StartPort, addr.EndPort = uint(active.Port), uint(active.Port)
+	}
+	info := reverseproxy.DialInfo{Network: addr.Network, Address: addr.JoinHostPort(0), Host: addr.Host, Port: port}
+	u := &url.URL{Scheme: "http", Host: net.JoinHostPort(addr.Host, port)}
+	if addr.IsUnixNetwork() || addr.IsFdNetwork() {
+		u.Host = "localhost" // a socket's path makes no host
+	}
+	if active.Upstream != "" {
+		u.Host = active.Upstream
+	}
+	if t, ok := transport.(reverseproxy.HealthCheckSchemeOverriderTransport); ok {
+		t.OverrideHealthCheckScheme(u, port)
+	}
+	return u, info
+}
+
+var (
+	_ reverseproxy.UpstreamSource                 = claimed{}
+	_ reverseproxy.Selector                       = claimed{}
+	_ reverseproxy.ProxyProtocolTransport         = wrapped{}
+	_ reverseproxy.ContentLengthRequiredTransport = wrapped{}
+)
