@@ -119,6 +119,9 @@ func readObject(body []byte) (map[string]json.RawMessage, error) {
 		if _, twice := fields[key]; twice {
 			return nil, malformed(clip(key), "stands there twice")
 		}
+		if known, ok := misspelt(key); ok {
+			return nil, malformed(known, "is written %q; names are in small letters", clip(key))
+		}
 		fields[key] = value
 	}
 	if _, err := dec.Token(); err != nil {
@@ -128,6 +131,16 @@ func readObject(body []byte) (map[string]json.RawMessage, error) {
 		return nil, malformed("", "something follows the JSON object")
 	}
 	return fields, nil
+}
+
+// misspelt finds the field that some readers would take name for.
+func misspelt(name string) (known string, ok bool) {
+	for _, known := range fieldNames {
+		if name != known && strings.EqualFold(name, known) {
+			return known, true
+		}
+	}
+	return "", false
 }
 
 // clip bounds what a message repeats of a name that the sender made up.

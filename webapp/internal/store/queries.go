@@ -30,17 +30,18 @@ func (s *Store) prepare(ctx context.Context) error {
 			INSERT INTO items (seq, id, kind, parent, root, author, title, body, url, created_at, rank)
 			VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM items), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
 		// UNION, not UNION ALL: it visits a row once, even where replies form a ring.
+		// +root keeps SQLite from looking through all waiting items at every level.
 		{&q.wWaiting, s.write, `
 			WITH RECURSIVE waiting (id) AS (
-				SELECT id FROM items WHERE parent = ?1 AND root = 0
+				SELECT id FROM items WHERE parent = ?1 AND +root = 0
 				UNION
-				SELECT i.id FROM items i JOIN waiting w ON i.parent = w.id WHERE i.root = 0)
+				SELECT i.id FROM items i JOIN waiting w ON i.parent = w.id WHERE +i.root = 0)
 			SELECT count(*), coalesce(sum(kind = 'comment'), 0) FROM items WHERE id IN (SELECT id FROM waiting)`},
 		{&q.wAttach, s.write, `
 			WITH RECURSIVE waiting (id) AS (
-				SELECT id FROM items WHERE parent = ?1 AND root = 0
+				SELECT id FROM items WHERE parent = ?1 AND +root = 0
 				UNION
-				SELECT i.id FROM items i JOIN waiting w ON i.parent = w.id WHERE i.root = 0)
+				SELECT i.id FROM items i JOIN waiting w ON i.parent = w.id WHERE +i.root = 0)
 			UPDATE items SET root = ?2 WHERE id IN (SELECT id FROM waiting)`},
 		{&q.wHead, s.write, `SELECT replies, created_at FROM items WHERE id = ?`},
 		{&q.wMove, s.write, `UPDATE items SET replies = ?, rank = ? WHERE id = ?`},
