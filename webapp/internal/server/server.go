@@ -26,11 +26,11 @@ type Server struct {
 
 // New returns a server that is not listening yet.
 func New(st *store.Store, log *zap.Logger) (*Server, error) {
-	s := &Server{}
 	pages, err := page.New(st)
 	if err != nil {
 		return nil, err
 	}
+	s := &Server{}
 	e := echo.New()
 	e.HTTPErrorHandler = answerError(log, pages)
 	e.Use(requestID, logged(log), recovered, secured, bounded)

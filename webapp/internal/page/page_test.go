@@ -1,0 +1,343 @@
+package page
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/store"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+type site struct {
+	echo  *echo.Echo
+	pages *Pages
+	store *store.Store
+}
+
+// with runs test on a new site. Inside, time begins on 1 January 2000 and
+// moves only when test sleeps.
+func with(t *testing.T, test func(t *testing.T, s site)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		st, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "news.db"), zaptest.NewLogger(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		pages, err := New(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := echo.New()
+		pages.Register(e)
+		test(t, site{e, pages, st})
+	})
+}
+
+func (s site) get(t *testing.T, path string) (status int, body string) {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	s.echo.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
+	return rec.Code, rec.Body.String()
+}
+
+func (s site) page(t *testing.T, path string) string {
+	t.Helper()
+	status, body := s.get(t, path)
+	if status != 200 {
+		t.Fatalf("%s: %d %s", path, status, body)
+	}
+	return body
+}
+
+func (s site) take(t *testing.T, posts ...news.Post) {
+	t.Helper()
+	for _, p := range posts {
+		if p.By == "" {
+			p.By = "pg"
+		}
+		p.Secret = "of " + p.By
+		if err := s.store.Take(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var version = regexp.MustCompile(`\?v=[0-9a-z]+`)
+
+// golden compares a page with testdata/name.html.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	got = version.ReplaceAllString(got, "?v=0") // or every change of the stylesheet would change all pages
+	path := filepath.Join("testdata", name+".html")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew):\n%s", path, firstDifference(got, string(want)))
+	}
+}
+
+func firstDifference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range g {
+		if i >= len(w) || g[i] != w[i] {
+			return fmt.Sprintf("line %d\ngot  %s\nwant %s", i+1, g[i], strings.Join(w[min(i, len(w)):min(i+1, len(w))], ""))
+		}
+	}
+	return fmt.Sprintf("it ends after line %d, want %d lines", len(g), len(w))
+}
+
+// village is a small site with one of everything.
+func village(t *testing.T, s site) {
+	t.Helper()
+	s.take(t,
+		news.Post{ID: 1, Kind: news.Story, Title: "A Student's Guide to Startups", URL: "http://www.paulgraham.com/mit.html"},
+		news.Post{ID: 2, Kind: news.Story, By: "phyllis", Title: "Ask: what\tdo you <b>read</b>? &#34;Books&#34;, I hope", Body: "One book a week.<p>See http://a.org/list?a=1&amp;b=2 (&#62; 100)"},
+		news.Post{ID: 3, Kind: news.Job, Title: "We are hiring", URL: "javascript:alert(1)"})
+	time.Sleep(time.Minute)
+	s.take(t,
+		news.Post{ID: 4, Kind: news.Comment, Parent: 2, By: "sama", Body: "Yes.\n\n*Not* one, two:\n1. <script>alert(1)</script>\n2. it\u0092s good"},
+		news.Post{ID: 5, Kind: news.Comment, Parent: 4, By: "phyllis", Body: "<pre><code>  if a &lt; b {\n  }</code></pre>"},
+		news.Post{ID: 6, Kind: news.Comment, Parent: 2, By: "jl", Body: ""})
+	time.Sleep(2 * time.Hour)
+	s.take(t,
+		news.Post{ID: 7, Kind: news.Poll, Title: "Tabs or blanks?", Body: "For code."},
+		news.Post{ID: 8, Kind: news.PollOption, Parent: 7, Title: "Tabs"},
+		news.Post{ID: 9, Kind: news.PollOption, Parent: 7, Body: "Blanks &amp; more"},
+		news.Post{ID: 10, Kind: news.Comment, Parent: 7, By: "sama", Body: "Both"},
+		news.Post{ID: 12, Kind: news.Comment, Parent: 11, By: "jl", Body: "Too early"})
+}
+
+func TestPagesLookAsTheyWereApproved(t *testing.T) {
+	with(t, func(t *testing.T, s site) {
+		golden(t, "empty", s.page(t, "/"))
+		village(t, s)
+		for name, path := range map[string]string{
+			"front": "/", "newest": "/newest", "item": "/item/2", "item-link": "/item/1", "job": "/item/3", "poll": "/item/7",
+			"comment": "/item/4", "comment-below": "/item/5", "option": "/item/8", "waiting": "/item/12",
+		} {
+			golden(t, name, s.page(t, path))
+		}
+		rec := httptest.NewRecorder()
+		c := s.echo.NewContext(httptest.NewRequest("GET", "/nothing", nil), rec)
+		if err := s.pages.WriteError(c, 404, news.ErrNoSuchItem); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "error", rec.Body.String())
+	})
+}
+
+func TestEveryPartOfAListShowsItsOwn(t *testing.T) {
+	with(t, func(t *testing.T, s site) {
+		for id := range news.ID(2*perList + 1) {
+			s.take(t, news.Post{ID: id + 1, Kind: news.Story, Title: "x"})
+			time.Sleep(time.Second)
+		}
+		for _, path := range []string{"/", "/newest"} {
+			seen := make(map[string]int)
+			for p := 1; p <= 3; p++ {
+				body := s.page(t, fmt.Sprintf("%s?p=%d", path, p))
+				for _, m := range regexp.MustCompile(`id="item-(\d+)"`).FindAllStringSubmatch(body, -1) {
+					seen[m[1]]++
+				}
+				if more := strings.Contains(body, fmt.Sprintf(`href="%s?p=%d"`, path, p+1)); more != (p < 3) {
+					t.Errorf("%s part %d leads to a next one: %v", path, p, more)
+				}
+			}
+			if len(seen) != 2*perList+1 {
+				t.Errorf("%s shows %d of %d", path, len(seen), 2*perList+1)
+			}
+			for id, n := range seen {
+				if n != 1 {
+					t.Errorf("%s shows %s %d times", path, id, n)
+				}
+			}
+			if !strings.Contains(s.page(t, path+"?p=3"), `start="61"`) {
+				t.Errorf("%s: the third part does not go on counting", path)
+			}
+			if status, _ := s.get(t, path+"?p=4"); status == 200 {
+				t.Errorf("%s has a part behind the last", path)
+			}
+		}
+	})
+}
+
+func TestDeepTreeStaysFlatAndInParts(t *testing.T) {
+	with(t, func(t *testing.T, s site) {
+		const deep = perThread + 200
+		s.take(t, news.Post{ID: 1, Kind: news.Story, Title: "x"})
+		for id := news.ID(2); id <= deep+1; id++ {
+			s.take(t, news.Post{ID: id, Kind: news.Comment, Parent: id - 1, Body: "deeper"})
+		}
+		first, second := s.page(t, "/item/1"), s.page(t, "/item/1?p=2")
+		for body, want := range map[string]int{first: perThread, second: 200} {
+			if got := strings.Count(body, `<li class="reply`); got != want {
+				t.Errorf("%d replies, want %d", got, want)
+			}
+			if got := strings.Count(body, "<ol"); got != 1 {
+				t.Errorf("%d lists, want one flat one", got)
+			}
+		}
+		if !strings.Contains(first, `class="level">level 12<`) || !strings.Contains(first, `href="/item/1?p=2"`) {
+			t.Error("the first part does not say levels, or where the next part is")
+		}
+		if !strings.Contains(second, fmt.Sprintf(`href="/item/%d">parent`, perThread+1)) || !strings.Contains(second, `start="1001"`) {
+			t.Error("the second part does not lead to a parent in the first, or counts anew")
+		}
+		if status, _ := s.get(t, "/item/1?p=3"); status == 200 {
+			t.Error("there is a third part")
+		}
+	})
+}
+
+func TestNothingThatWasPostedBecomesMarkup(t *testing.T) {
+	evil := []string{
+		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `'"--></style></title><svg onload=alert(1)>`,
+		`&#60;script&#62;alert(1)&#60;/script&#62;`, `{{.}}`, `<a href="javascript:alert(1)">x</a>`, `<a href="http://a.org/" onclick="x">x</a>`,
+		`<a href="http://a.org/&quot; onmouseover=&quot;alert(1)">x</a>`, "\u202eevil", `http://a.org/"onmouseover="alert(1)`,
+		"http://a.org/'onmouseover='alert(1)", `<p onclick="x">`, `<pre onclick=x>`, `<i style="x">`, "<\u0092script>",
+	}
+	tags := regexp.MustCompile(`<[a-zA-Z/][^>]*>`)
+	with(t, func(t *testing.T, s site) {
+		s.take(t, news.Post{ID: 1, Kind: news.Poll, Title: "x", Body: "x"}, news.Post{ID: 2, Kind: news.Comment, Parent: 1, Title: "x", Body: "x"},
+			news.Post{ID: 3, Kind: news.PollOption, Parent: 1, Title: "x", Body: "x"})
+		allowed := make(map[string]bool)
+		remember := func(body string) {
+			for _, tag := range tags.FindAllString(body, -1) {
+				allowed[shape(tag)] = true
+			}
+		}
+		for _, path := range []string{"/", "/newest", "/item/1", "/item/2", "/item/3"} {
+			remember(s.page(t, path))
+		}
+		remember(`<h2><a href="" rel=""><span class=""></h2><p><a href="" rel=""></p><em></em><p class=""><pre><code></code></pre><a href=""></a><time datetime="" title="">`)
+		id := news.ID(10)
+		for _, e := range evil {
+			s.take(t, news.Post{ID: id, Kind: news.Poll, Title: e, Body: e, URL: e},
+				news.Post{ID: id + 1, Kind: news.Comment, Parent: id, Title: e, Body: e, URL: e},
+				news.Post{ID: id + 2, Kind: news.PollOption, Parent: id, Title: e, Body: e, URL: e},
+				news.Post{ID: id + 3, Kind: news.Comment, Parent: id, Title: e})
+			for _, path := range []string{"/", "/newest", fmt.Sprintf("/item/%d", id), fmt.Sprintf("/item/%d", id+1), fmt.Sprintf("/item/%d", id+2)} {
+				body := s.page(t, path)
+				for _, tag := range tags.FindAllString(body, -1) {
+					if !allowed[shape(tag)] {
+						t.Errorf("%q becomes %s on %s", e, tag, path)
+					}
+				}
+				if strings.Contains(body, `href="javascript`) {
+					t.Errorf("%q becomes a link on %s", e, path)
+				}
+			}
+			id += 10
+		}
+	})
+}
+
+var attribute = regexp.MustCompile(`([a-z-]+)="[^"]*"`)
+
+// shape is a tag without the values of its attributes.
+func shape(tag string) string { return attribute.ReplaceAllString(tag, "$1") }
+
+func TestOldAddressesLeadToTheItem(t *testing.T) {
+	with(t, func(t *testing.T, s site) {
+		rec := httptest.NewRecorder()
+		s.echo.ServeHTTP(rec, httptest.NewRequest("GET", "/item?id=7", nil))
+		if rec.Code != 301 || rec.Header().Get("Location") != "/item/7" {
+			t.Errorf("%d to %q", rec.Code, rec.Header().Get("Location"))
+		}
+		for _, query := range []string{"", "?id=//evil.org", "?id=-1", "?id=7%0d%0aX:y"} {
+			if status, _ := s.get(t, "/item"+query); status == 301 {
+				t.Errorf("%q is redirected", query)
+			}
+		}
+	})
+}
+
+func TestNothingIsLoadedFromAnotherHost(t *testing.T) {
+	loaded := regexp.MustCompile(`(?:src|<link[^>]* href)="([^"]*)"|url\(|@import|<script|<iframe`)
+	with(t, func(t *testing.T, s site) {
+		village(t, s)
+		for _, path := range []string{"/", "/newest", "/item/1", "/item/2", "/static/style.css"} {
+			for _, m := range loaded.FindAllStringSubmatch(s.page(t, path), -1) {
+				if !strings.HasPrefix(m[1], "/static/") {
+					t.Errorf("%s loads %s", path, m[0])
+				} else if status, _ := s.get(t, m[1]); status != 200 {
+					t.Errorf("%s: %d", m[1], status)
+				}
+			}
+		}
+	})
+}
+
+func TestAgeIsSaidAsPeopleSayIt(t *testing.T) {
+	now := time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC)
+	for ago, want := range map[time.Duration]string{
+		-time.Hour: "just now", 0: "just now", 59 * time.Second: "just now", time.Minute: "1 minute ago", 59 * time.Minute: "59 minutes ago",
+		time.Hour: "1 hour ago", 23 * time.Hour: "23 hours ago", 24 * time.Hour: "1 day ago", 29 * 24 * time.Hour: "29 days ago",
+		30 * 24 * time.Hour: "on 17 April 2026",
+	} {
+		if got := (age{now.Add(-ago), now}).String(); got != want {
+			t.Errorf("%s: %q, want %q", ago, got, want)
+		}
+	}
+}
+
+func BenchmarkFront(b *testing.B)  { benchmark(b, "/") }
+func BenchmarkThread(b *testing.B) { benchmark(b, "/item/1") }
+
+// benchmark reads a page of a site with 100 stories and 1000 comments on the first.
+func benchmark(b *testing.B, path string) {
+	st, err := store.Open(context.Background(), filepath.Join(b.TempDir(), "news.db"), zaptest.NewLogger(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	pages, err := New(st)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := site{echo.New(), pages, st}
+	pages.Register(s.echo)
+	for id := news.ID(1); id <= 1100; id++ {
+		p := news.Post{ID: id, Kind: news.Story, By: "pg", Secret: "x", Title: "A title of the usual length", URL: "http://a.org/"}
+		if id > 100 {
+			p.Kind, p.Parent, p.Body = news.Comment, max(1, id%97*11%id), strings.Repeat("Some words that somebody wrote. ", 12)
+			if p.Parent <= 100 {
+				p.Parent = 1
+			}
+		}
+		if err := st.Take(context.Background(), p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		rec := httptest.NewRecorder()
+		s.echo.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+		if rec.Code != 200 {
+			b.Fatal(rec.Code)
+		}
+	}
+}
