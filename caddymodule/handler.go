@@ -57,6 +57,8 @@ type Handler struct {
 	front     *front.Front
 	closeIdle func() error // of a transport that Caddy does not clean up; may be nil
 	logger    *zap.Logger
+
+	provisioned bool // ReverseProxy was, and must be cleaned up
 }
 
 // QueueConfig bounds a waiting line.
@@ -215,20 +217,20 @@ func (h *Handler) Cleanup() error {
 	if h.pool == nil {
 		return nil
 	}
-	if refs, _ := pools.References(h.Name); refs > 1 && h.ReverseProxy.StreamCloseDelay == 0 {
-		// The new config has this pool too: websockets need not end.
-		h.ReverseProxy.StreamCloseDelay = forever
+	// When the new config has this pool too, websockets need not end: Cleanup of
+	// reverseproxy closes them and does nothing else, its upstreams being ours.
+	refs, _ := pools.References(h.Name)
+	keep := refs > 1 && h.ReverseProxy.StreamCloseDelay == 0
+	var err error
+	if h.provisioned && !keep {
+		err = h.ReverseProxy.Cleanup()
 	}
-	err := h.ReverseProxy.Cleanup()
 	if h.closeIdle != nil {
 		err = errors.Join(err, h.closeIdle())
 	}
 	_, perr := pools.Delete(h.Name)
 	return errors.Join(err, perr)
 }
-
-// forever is longer than any connection lives.
-const forever = caddy.Duration(100 * 365 * 24 * time.Hour)
 
 // settings is what all handlers of a pool must agree on, in one comparable text.
 func (h *Handler) settings() (string, error) {

@@ -8,28 +8,39 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/portner/portner/caddymodule/internal/front"
 )
 
 // probe is an active health check with the meaning that the health_* words have
 // for reverse_proxy. It is ours because it takes a slot like every request.
 type probe struct {
+	front     *front.Front
 	cfg       *reverseproxy.ActiveHealthChecks
 	uri       *url.URL
 	body      *regexp.Regexp // nil: any
 	client    *http.Client
 	transport http.RoundTripper
+	timeout   time.Duration
 }
 
-func newProbe(ctx caddy.Context, cfg *reverseproxy.ActiveHealthChecks, transport http.RoundTripper) (*probe, error) {
+// probeTimeout is the default of health_timeout.
+const probeTimeout = 5 * time.Second
+
+func newProbe(f *front.Front, cfg *reverseproxy.ActiveHealthChecks, transport http.RoundTripper) (*probe, error) {
 	uri := cfg.URI
 	if uri == "" {
 		uri = cfg.Path
 	}
-	p := &probe{cfg: cfg, transport: transport}
+	p := &probe{front: f, cfg: cfg, transport: transport, timeout: time.Duration(cfg.Timeout)}
+	if p.timeout <= 0 {
+		p.timeout = probeTimeout
+	}
 	var err error
 	if p.uri, err = url.Parse(uri); err != nil {
 		return nil, fmt.Errorf("app_proxy: health_uri: %w", err)
@@ -39,7 +50,7 @@ func newProbe(ctx caddy.Context, cfg *reverseproxy.ActiveHealthChecks, transport
 			return nil, fmt.Errorf("app_proxy: health_body: %w", err)
 		}
 	}
-	p.client = &http.Client{Transport: transport}
+	p.client = &http.Client{Transport: claiming{f.RoundTripper(transport)}}
 	if !cfg.FollowRedirects {
 		p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
@@ -50,8 +61,22 @@ func newProbe(ctx caddy.Context, cfg *reverseproxy.ActiveHealthChecks, transport
 // something and nothing else bounds it.
 const probeBodyMax = 1 << 20
 
+// claiming takes a slot for every request of a probe: a redirect makes more.
+type claiming struct{ http.RoundTripper }
+
+func (c claiming) RoundTrip(r *http.Request) (*http.Response, error) {
+	if _, ok := front.Claim(r.Context()); !ok {
+		return nil, r.Context().Err()
+	}
+	return c.RoundTripper.RoundTrip(r)
+}
+
 // check asks the upstream once. nil: it is well.
 func (p *probe) check(ctx context.Context, key string) error {
+	return p.front.Probe(ctx, key, p.timeout, func(ctx context.Context) error { return p.ask(ctx, key) })
+}
+
+func (p *probe) ask(ctx context.Context, key string) error {
 	req, err := p.request(ctx, key)
 	if err != nil {
 		return err

@@ -72,14 +72,7 @@ func newPool(name string) *pool {
 		queue: admission.New(),
 		log:   caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
 	}
-	claim := func(ctx context.Context, key string) (func(), error) {
-		slot, err := p.queue.Admit(ctx, admission.Ask{Upstream: key})
-		if err != nil {
-			return nil, err
-		}
-		return slot.Release, nil
-	}
-	p.health = upstream.New(p.queue.SetReady, claim, p.log)
+	p.health = upstream.New(p.queue.SetReady, p.log)
 	return p
 }
 
@@ -213,6 +206,9 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 		New: func() caddy.Module { return new(App) },
 	}
 }
+
+// Provision implements caddy.Provisioner.
+func (*App) Provision(ctx caddy.Context) error { return listenForHandover(ctx) }
 
 // register notes what a handler wants of its pool. Handlers that share a pool
 // must want the same.

@@ -66,11 +66,12 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		rp.LoadBalancing = new(reverseproxy.LoadBalancing)
 	}
 	rp.LoadBalancing.SelectionPolicy = claimed{}
+	h.provisioned = true // also when it fails half way
 	if err := rp.Provision(ctx); err != nil {
 		return generation{}, fmt.Errorf("app_proxy: %w", err)
 	}
 
-	health, err := healthConfig(ctx, checks, transport)
+	health, err := healthConfig(h.front, checks, transport)
 	if err != nil {
 		return generation{}, err
 	}
@@ -314,15 +315,15 @@ func emitter(ctx caddy.Context) (func(event, key string), error) {
 	}, nil
 }
 
-// dialer connects as a request's transport would. It is nil, or reports success,
-// where only a request can tell: other transports, QUIC, PROXY protocol, an
+// dialer connects as a request's transport would, in a slot as a request does. It
+// is nil, or reports success, where only a request can tell: other transports, QUIC, PROXY protocol, an
 // address with placeholders of the request, a proxy on the way.
-func dialer(transport http.RoundTripper) func(context.Context, string) error {
+func dialer(f *front.Front, transport http.RoundTripper) func(context.Context, string) error {
 	t, ok := transport.(*reverseproxy.HTTPTransport)
 	if !ok || t.ProxyProtocol != "" || slices.Contains(t.Versions, "3") {
 		return nil
 	}
-	return func(ctx context.Context, key string) error {
+	dial := func(ctx context.Context, key string) error {
 		addr, err := dialAddress(key)
 		if err != nil {
 			return nil
@@ -345,6 +346,9 @@ func dialer(transport http.RoundTripper) func(context.Context, string) error {
 			return err
 		}
 		return conn.Close()
+	}
+	return func(ctx context.Context, key string) error {
+		return f.Probe(ctx, key, time.Duration(t.DialTimeout), func(ctx context.Context) error { return dial(ctx, key) })
 	}
 }
 
@@ -370,8 +374,8 @@ func dialAddress(key string) (caddy.NetworkAddress, error) {
 
 // healthConfig makes the monitor's configuration of the health_* and passive
 // words.
-func healthConfig(ctx caddy.Context, checks *reverseproxy.HealthChecks, transport http.RoundTripper) (upstream.Config, error) {
-	cfg := upstream.Config{Dial: dialer(transport)}
+func healthConfig(f *front.Front, checks *reverseproxy.HealthChecks, transport http.RoundTripper) (upstream.Config, error) {
+	cfg := upstream.Config{Dial: dialer(f, transport)}
 	if checks == nil {
 		return cfg, nil
 	}
@@ -387,12 +391,12 @@ func healthConfig(ctx caddy.Context, checks *reverseproxy.HealthChecks, transpor
 		}
 	}
 	if active := checks.Active; active != nil && active.IsEnabled() {
-		p, err := newProbe(ctx, active, transport)
+		p, err := newProbe(f, active, transport)
 		if err != nil {
 			return cfg, err
 		}
 		cfg.Probe = p.check
-		cfg.Interval, cfg.Timeout = time.Duration(active.Interval), time.Duration(active.Timeout)
+		cfg.Interval = time.Duration(active.Interval)
 		cfg.Passes, cfg.Fails = active.Passes, active.Fails
 	}
 	return cfg, nil

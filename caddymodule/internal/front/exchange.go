@@ -19,6 +19,7 @@ type exchange struct {
 	slot  *admission.Slot // claimed for the next round trip; nil once that took it
 	body  *body           // nil: the body streams
 
+	probe     bool  // ours, not a client's: its outcome is the caller's to judge
 	unreached bool  // the last round trip made no connection
 	refused   error // admission's answer to a try within Send
 }
@@ -54,8 +55,26 @@ func (x *exchange) admit(ctx context.Context) error {
 		return err
 	}
 	x.slot, x.unreached = slot, false
-	x.ask.Again = slot
+	if !x.probe {
+		x.ask.Again = slot
+	}
 	return nil
+}
+
+// Probe waits for a slot of one upstream, ready or not and ahead of the queue,
+// and calls do with a context in which Claim finds it. The timeout starts with
+// the slot: waiting for one means that the application is busy, not that it is
+// down. Like every request, a probe that is given up keeps its slot until the
+// application has answered it.
+func (f *Front) Probe(ctx context.Context, key string, timeout time.Duration, do func(context.Context) error) error {
+	x := &exchange{front: f, began: time.Now(), probe: true, ask: admission.Ask{Upstream: key}}
+	defer x.end()
+	if err := x.admit(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, x), timeout)
+	defer cancel()
+	return do(ctx)
 }
 
 // Claim names the upstream that the request in ctx goes to now. It is called

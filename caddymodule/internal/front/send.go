@@ -45,7 +45,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil {
 		return nil, err // the client left; Serve gives the slot back
 	}
-	d := &delivery{front: t.front, slot: x.slot, body: x.body, began: time.Now()}
+	d := &delivery{front: t.front, probe: x.probe, slot: x.slot, body: x.body, began: time.Now()}
 	x.slot = nil
 	d.body.retain()
 
@@ -93,6 +93,7 @@ type answer struct {
 // moment of sending, and ends exactly once.
 type delivery struct {
 	front  *Front
+	probe  bool // nobody draws conclusions here
 	slot   *admission.Slot
 	body   *body
 	began  time.Time
@@ -119,11 +120,15 @@ func (d *delivery) end(quarantine time.Duration) {
 // get the slot of an upstream that cannot be reached.
 func (d *delivery) failed(err error) (unreached bool) {
 	if d.front.cfg.Unreached(err) {
-		d.front.health.DialFailed(d.slot.Upstream(), err)
+		if !d.probe {
+			d.front.health.DialFailed(d.slot.Upstream(), err)
+		}
 		d.end(0)
 		return true
 	}
-	d.front.health.Failed(d.slot.Upstream())
+	if !d.probe {
+		d.front.health.Failed(d.slot.Upstream())
+	}
 	var ours net.Error
 	if errors.As(err, &ours) && ours.Timeout() {
 		// The transport has given up, the application perhaps not.
@@ -134,9 +139,15 @@ func (d *delivery) failed(err error) (unreached bool) {
 	return false
 }
 
+func (d *delivery) observe(status int) {
+	if !d.probe {
+		d.front.health.Answered(d.slot.Upstream(), status, time.Since(d.began))
+	}
+}
+
 // answered takes the application's answer and returns it for the client.
 func (d *delivery) answered(res *http.Response) *http.Response {
-	d.front.health.Answered(d.slot.Upstream(), res.StatusCode, time.Since(d.began))
+	d.observe(res.StatusCode)
 	dropOurs(res.Header)
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
@@ -177,7 +188,7 @@ func (d *delivery) outlive(answers <-chan answer) {
 		d.end(0)
 		return
 	}
-	d.front.health.Answered(d.slot.Upstream(), a.res.StatusCode, time.Since(d.began))
+	d.observe(a.res.StatusCode)
 	d.drain(a.res.Body, isStream(a.res.Header), abandoned)
 }
 

@@ -7,10 +7,9 @@
 //
 // Always: an upstream is told not ready before DialFailed returns, so that the
 // slot that is given back next cannot go to the same dead address; at most one
-// probe or dial of ours is outstanding per upstream, and each takes a slot; an
-// upstream whose slot is taken is busy, not down; failed exchanges alone never
-// take the last ready upstream away, for that would turn a few errors into an
-// outage.
+// probe or dial of ours is outstanding per upstream; failed exchanges alone
+// never take the last ready upstream away, for that would turn a few errors
+// into an outage.
 //
 // Safe for concurrent use. Its goroutines end with Close.
 package upstream
@@ -25,15 +24,15 @@ import (
 
 // Config is what may change while the monitor runs.
 type Config struct {
-	// Dial tries to connect to an upstream and hangs up; nil: nobody can dial
-	// it ahead of a request, and a quarantine ends by time alone.
+	// Dial waits for a slot, tries to connect to an upstream and hangs up; nil:
+	// nobody can dial it ahead of a request, and a quarantine ends by time.
 	Dial func(ctx context.Context, key string) error
-	// Probe makes one active health check; nil: there are none.
+	// Probe waits for a slot and makes one active health check; nil: there are
+	// none. An upstream whose slots are taken is busy, not down, so the time of
+	// waiting does not count: timeouts are Probe's own.
 	Probe func(ctx context.Context, key string) error
 	// Interval is the time between two probes of one upstream. Default 30s.
 	Interval time.Duration
-	// Timeout bounds one probe, counted from its slot. Default 5s.
-	Timeout time.Duration
 	// Passes and Fails are how many probes in a row make an upstream ready or
 	// not ready. Default 1 each.
 	Passes, Fails int
@@ -52,9 +51,6 @@ func (c Config) withDefaults() Config {
 	if c.Interval <= 0 {
 		c.Interval = 30 * time.Second
 	}
-	if c.Timeout <= 0 {
-		c.Timeout = 5 * time.Second
-	}
 	c.Passes, c.Fails, c.MaxFails = max(c.Passes, 1), max(c.Fails, 1), max(c.MaxFails, 1)
 	return c
 }
@@ -65,14 +61,12 @@ func (c Config) withDefaults() Config {
 const (
 	firstBackoff = 50 * time.Millisecond
 	maxBackoff   = time.Second
-	dialTimeout  = 3 * time.Second
 )
 
 // Monitor watches the upstreams of one pool.
 type Monitor struct {
-	tell  func(key string, ready bool)
-	claim func(ctx context.Context, key string) (release func(), err error)
-	log   *zap.Logger
+	tell func(key string, ready bool)
+	log  *zap.Logger
 
 	mu     sync.Mutex
 	cfg    Config               // mu
@@ -101,14 +95,11 @@ type host struct {
 
 // New makes a monitor without upstreams. tell is called with the monitor's lock
 // held whenever readiness changes; an upstream that was never told about is
-// ready. claim waits for a slot of one upstream ahead of the queue.
-func New(tell func(key string, ready bool),
-	claim func(ctx context.Context, key string) (release func(), err error),
-	log *zap.Logger,
-) *Monitor {
+// ready.
+func New(tell func(key string, ready bool), log *zap.Logger) *Monitor {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Monitor{
-		tell: tell, claim: claim, log: log,
+		tell: tell, log: log,
 		hosts: make(map[string]*host), ctx: ctx, cancel: cancel,
 	}
 }
@@ -309,7 +300,7 @@ func (m *Monitor) recoverLoop(h *host) {
 		m.mu.Lock()
 		dial := m.cfg.Dial
 		m.mu.Unlock()
-		if dial == nil || m.try(m.ctx, h, dialTimeout, dial) == nil {
+		if dial == nil || dial(m.ctx, h.key) == nil {
 			m.mu.Lock()
 			h.quarantined = false
 			m.judgeLocked(h)
@@ -326,7 +317,7 @@ func (m *Monitor) probeLoop(ctx context.Context, h *host, cfg Config) {
 		vouched := !h.sick && !h.answered.IsZero() && time.Since(h.answered) < cfg.Interval
 		m.mu.Unlock()
 		if !vouched {
-			if err := m.try(ctx, h, cfg.Timeout, cfg.Probe); ctx.Err() == nil {
+			if err := cfg.Probe(ctx, h.key); ctx.Err() == nil {
 				m.probed(h, err)
 			}
 		}
@@ -338,19 +329,6 @@ func (m *Monitor) probeLoop(ctx context.Context, h *host, cfg Config) {
 			return
 		}
 	}
-}
-
-// try claims a slot of h, however long that takes, and then calls f for at most
-// timeout.
-func (m *Monitor) try(ctx context.Context, h *host, timeout time.Duration, f func(context.Context, string) error) error {
-	release, err := m.claim(ctx, h.key)
-	if err != nil {
-		return err
-	}
-	defer release()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return f(ctx, h.key)
 }
 
 // probed counts one probe's result.

@@ -39,17 +39,14 @@ func (w *world) tell(key string, ready bool) {
 	w.log = append(w.log, fmt.Sprintf("%s %v", key, ready))
 }
 
-func (w *world) claim(ctx context.Context, key string) (func(), error) {
+// try is a dial or a probe: it waits for the upstream's slot.
+func (w *world) try(ctx context.Context, key string) error {
 	select {
 	case w.slots[key] <- struct{}{}:
-		return func() { <-w.slots[key] }, nil
+		defer func() { <-w.slots[key] }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
-}
-
-// try is a dial or a probe: down takes until the timeout, up a millisecond.
-func (w *world) try(ctx context.Context, key string) error {
 	w.mu.Lock()
 	w.tries[key]++
 	up := w.up[key]
@@ -83,7 +80,7 @@ func (w *world) tried(key string) int {
 func bubble(t *testing.T, cfg Config, keys []string, f func(*testing.T, *Monitor, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(keys...)
-		m := New(w.tell, w.claim, zap.NewNop())
+		m := New(w.tell, zap.NewNop())
 		defer m.Close()
 		if cfg.Probe != nil {
 			cfg.Probe = w.try
@@ -166,13 +163,13 @@ func TestProbesDecideAfterFailsAndPasses(t *testing.T) {
 }
 
 func TestBusyUpstreamIsNotDown(t *testing.T) {
-	cfg := Config{Probe: wanted, Interval: time.Second, Timeout: time.Second}
+	cfg := Config{Probe: wanted, Interval: time.Second}
 	bubble(t, cfg, []string{"a"}, func(t *testing.T, m *Monitor, w *world) {
 		synctest.Wait()
 		w.slots["a"] <- struct{}{} // a request of an hour
 		time.Sleep(time.Hour)
 		if !w.isReady("a") || w.tried("a") > 2 {
-			t.Fatalf("ready %v after %d probes; want a probe that waits for its slot", w.isReady("a"), w.tried("a"))
+			t.Fatalf("ready %v after %d probes; want one that waits for its slot", w.isReady("a"), w.tried("a"))
 		}
 		before := w.tried("a")
 		<-w.slots["a"]

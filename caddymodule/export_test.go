@@ -1,0 +1,38 @@
+package caddymodule
+
+import "slices"
+
+// PoolStatus is what GET /app_proxy/pools says of one pool, for tests, whose
+// Caddy has no admin endpoint.
+func PoolStatus(name string) (status poolStatus, ok bool) {
+	pools.Range(func(key, value any) bool {
+		if key == name {
+			p := value.(*pool)
+			status, ok = statusOf(p.name, p.queue.Stats()), true
+		}
+		return !ok
+	})
+	return status, ok
+}
+
+// Retiring lists the pools that no config names and that still have requests.
+func Retiring() []string {
+	retiring.Lock()
+	defer retiring.Unlock()
+	var names []string
+	for name := range retiring.pools {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Words are the words of app_proxy that are not reverse_proxy's.
+func Words() []string {
+	var list []string
+	for word := range words {
+		list = append(list, word)
+	}
+	slices.Sort(list)
+	return list
+}
