@@ -156,20 +156,19 @@ in_use() { # <host> <port>
 
 # check_port also looks at IPv6, where a server may be alone. Caddy would not
 # notice: its sockets may share a port with another Caddy's.
-check_port() { # <port> <what for> <what to set>
+check_port() { # <port> <what for> <setting, without its port>
 	case $1 in
-	'' | *[!0-9]*) die "$2 needs a port number, not '$1'; set $3." ;;
+	'' | *[!0-9]*) die "$2 needs a port number, not '$1'. Set it: ${3}8000 ./xcaddy.sh run" ;;
 	esac
 	if in_use 127.0.0.1 "$1" || in_use ::1 "$1"; then
-		die "port $1, wanted for $2, is in use. Stop what listens there, or choose another: $3 ./xcaddy.sh run"
+		die "port $1, wanted for $2, is in use. Stop what listens there, or choose another: $3$((10#$1 + 1000)) ./xcaddy.sh run"
 	fi
 }
 
 check_ports() {
-	check_port "$port" "the site" "SITE_ADDRESS=$scheme://$host:$((port + 1000))"
-	[ $scheme = http ] || check_port "$http_port" "plain HTTP" "HTTP_PORT=$((http_port + 1000))"
-	[ -n "$own_app" ] ||
-		check_port "${listen##*:}" "the news application" "WEBAPP_LISTEN=127.0.0.1:$((${listen##*:} + 1000))"
+	check_port "$port" "the site" "SITE_ADDRESS=$scheme://$host:"
+	[ $scheme = http ] || check_port "$http_port" "plain HTTP" "HTTP_PORT="
+	[ -n "$own_app" ] || check_port "${listen##*:}" "the news application" "WEBAPP_LISTEN=127.0.0.1:"
 }
 
 # take_data makes the data folder ours. Two Caddys with one set of certificates
@@ -235,16 +234,16 @@ check_alive() {
 	stopping=yes
 }
 
-# stop asks one of our two processes to end and waits for it; Caddy lets
-# running requests end for grace_period, so it gets longer than that.
+# stop asks one of our two processes to end and waits for it: longer than the
+# grace that either gives to running requests (Caddy 10 s, the webapp 20 s).
 stop() { # <name> <pid>
 	local tries=0 status=0
 	[ -n "$2" ] || return 0
 	if running "$2"; then
 		kill -TERM "$2" 2>/dev/null || true
 		while running "$2"; do
-			if [ $((tries += 1)) -gt 150 ]; then
-				say "$1 has not ended after 15 s; killing it"
+			if [ $((tries += 1)) -gt 300 ]; then
+				say "$1 has not ended after 30 s; killing it"
 				kill -KILL "$2" 2>/dev/null || true
 			fi
 			sleep 0.1 || true # a second Ctrl-C ends it early
@@ -303,7 +302,7 @@ show_where() {
 	fi
 	say "  application   ${own_app:-http://$UPSTREAM (the news application)}"
 	say "  data, logs    $data"
-	say "  new Caddyfile kill -USR1 $caddy_pid"
+	say "  reload        kill -USR1 $caddy_pid (after a change of the Caddyfile)"
 	say "  stop          Ctrl-C"
 }
 
