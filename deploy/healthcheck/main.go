@@ -6,14 +6,12 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -21,7 +19,6 @@ import (
 
 func main() {
 	ca := flag.String("ca", "", "trust the certificates in this `file` as well")
-	connect := flag.String("connect", "", "connect to this `address` whatever the URL's host is")
 	timeout := flag.Duration("timeout", 2*time.Second, "longest time for each answer")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: healthcheck [flags] <url> ...")
@@ -33,7 +30,7 @@ func main() {
 		os.Exit(2)
 	}
 
-	client, err := newClient(*ca, *connect, *timeout)
+	client, err := newClient(*ca, *timeout)
 	for _, url := range flag.Args() {
 		err = errors.Join(err, ask(client, url))
 	}
@@ -45,14 +42,8 @@ func main() {
 
 // newClient verifies certificates; a CA file that is not there yet is an error
 // of the day, not of the caller, so that one can ask again.
-func newClient(ca, connect string, timeout time.Duration) (*http.Client, error) {
+func newClient(ca string, timeout time.Duration) (*http.Client, error) {
 	transport := &http.Transport{DisableKeepAlives: true, ForceAttemptHTTP2: true}
-	if connect != "" {
-		dial := (&net.Dialer{}).DialContext
-		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dial(ctx, network, connect)
-		}
-	}
 	client := &http.Client{
 		Transport: transport,
 		Timeout:   timeout,
