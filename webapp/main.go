@@ -20,11 +20,22 @@ import (
 )
 
 func main() {
-	// The first signal stops gracefully; after it the default is back, so a
-	// second one ends the program at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+	os.Exit(run(untilSignal(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// untilSignal ends with the first SIGTERM or Ctrl-C, which stops gracefully.
+// By then signals have their default back, so a second one ends the program
+// at once. (signal.NotifyContext gives it back later than it ends.)
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // ends with the first signal or the process
+		<-signals
+		signal.Stop(signals)
+		cancel()
+	}()
+	return ctx
 }
 
 // run is the program without its process: exit status 0 is a clean end, 1 a

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The test binary is the program itself when it is asked to be, so that
@@ -26,6 +28,9 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// client gives up when an answer will not come, so that a test says so.
+var client = http.Client{Timeout: 20 * time.Second}
 
 // process is a running webapp.
 type process struct {
@@ -102,7 +107,7 @@ func (p *process) post(id int) error {
 	}
 	req.Close = true
 	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -115,7 +120,7 @@ func (p *process) post(id int) error {
 
 func (p *process) get(t *testing.T, path string) (status int, body string) {
 	t.Helper()
-	res, err := http.Get("http://" + p.addr + path)
+	res, err := client.Get("http://" + p.addr + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,11 +225,17 @@ func TestKilledProcessHasStoredWhatItAnswered(t *testing.T) {
 	}
 }
 
-// call runs the program in this process until it ends by itself.
+// call runs the program in this process until it ends by itself, which it
+// must do soon.
 func call(t *testing.T, env map[string]string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	var out, err bytes.Buffer
-	status = run(t.Context(), args, func(name string) string { return env[name] }, &out, &err)
+	status = run(ctx, args, func(name string) string { return env[name] }, &out, &err)
+	if ctx.Err() != nil {
+		t.Errorf("%v did not end by itself", args)
+	}
 	return status, out.String(), err.String()
 }
 

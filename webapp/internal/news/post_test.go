@@ -130,6 +130,7 @@ func TestBadPostIsRefusedByField(t *testing.T) {
 		{"NUL in the text", with("post_text", `"\u0000"`), "post_text", false},
 		{"half a surrogate pair", with("post_text", `"\ud83d"`), "post_text", false},
 		{"second half first", with("post_text", `"\ude00\ud83d"`), "post_text", false},
+		{"second half twice", with("post_text", `"\ude00\ude00"`), "post_text", false},
 		{"half a pair before text", with("post_text", `"\ud83d\\ude00"`), "post_text", false},
 	}
 	for _, field := range fieldNames {

@@ -78,6 +78,7 @@ func TestTextIsReadAsItWasMeant(t *testing.T) {
 		{"Windows characters", "it\u0092s \u0093good\u0094\u0085", "it’s “good”…"},
 		{"UTF-8 taken for Latin-1", "â\u0080\u009cquoted,â\u0080\u009d said", "“quoted,” said"},
 		{"Latin-1 that is meant", "Ã©t\u00e9, â la carte", "Ã©t\u00e9, â la carte"},
+		{"Latin-1 that is meant beside Windows characters", "Ã©t\u00e9\u0092s", "Ã©t\u00e9’s"},
 		{"other control characters", "a\x01\x1b[31mb\x7f\u0081", "a[31mb"},
 		{"non-ASCII", "日本語 – naïve 😀", "日本語 – naïve 😀"},
 	}

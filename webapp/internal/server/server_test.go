@@ -48,6 +48,8 @@ func start(t *testing.T) site {
 	return site{ts, st, srv, logs}
 }
 
+const mebibyte = 1 << 20
+
 type answer struct {
 	status int
 	header http.Header
@@ -190,7 +192,7 @@ func TestBadPostsAreRefusedAndNothingIsStored(t *testing.T) {
 		{"broken type", []string{"Content-Type", "application/"}, good, 415, []string{"Content-Type"}},
 		{"other characters", []string{"Content-Type", "application/json; charset=latin1"}, good, 415, []string{"Content-Type"}},
 		{"compressed", sent("Content-Encoding", "gzip"), good, 415, []string{"Content-Encoding"}},
-		{"just too large", sent(), good + strings.Repeat(" ", maxBody+1-len(good)), 413, []string{"body"}},
+		{"just too large", sent(), good + strings.Repeat(" ", mebibyte+1-len(good)), 413, []string{"body"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			wantProblem(t, s.do(t, "POST", "/post", strings.NewReader(row.body), row.header...), row.status, row.fields...)
@@ -198,7 +200,7 @@ func TestBadPostsAreRefusedAndNothingIsStored(t *testing.T) {
 		})
 	}
 	t.Run("too large without a length", func(t *testing.T) {
-		body := io.MultiReader(strings.NewReader(good), strings.NewReader(strings.Repeat(" ", maxBody)))
+		body := io.MultiReader(strings.NewReader(good), strings.NewReader(strings.Repeat(" ", mebibyte)))
 		wantProblem(t, s.do(t, "POST", "/post", body, sent()...), 413, "body")
 		s.wantLatest(t, "0")
 	})
@@ -213,7 +215,7 @@ func TestBadPostsAreRefusedAndNothingIsStored(t *testing.T) {
 func TestLargestBodyIsTaken(t *testing.T) {
 	s := start(t)
 	good := item(7, "story", -1, "Good", "")
-	text := strings.Replace(good, `"post_text":""`, `"post_text":"`+strings.Repeat("x", maxBody-len(good))+`"`, 1)
+	text := strings.Replace(good, `"post_text":""`, `"post_text":"`+strings.Repeat("x", mebibyte-len(good))+`"`, 1)
 	if got := s.post(t, text); got.status != 200 {
 		t.Errorf("%d bytes: %d %s", len(text), got.status, got.body)
 	}
