@@ -217,13 +217,17 @@ func (h *Handler) Cleanup() error {
 	if h.pool == nil {
 		return nil
 	}
-	// When the new config has this pool too, websockets need not end: Cleanup of
-	// reverseproxy closes them and does nothing else, its upstreams being ours.
-	refs, _ := pools.References(h.Name)
-	keep := refs > 1 && h.ReverseProxy.StreamCloseDelay == 0
 	var err error
-	if h.provisioned && !keep {
-		err = h.ReverseProxy.Cleanup()
+	if h.provisioned {
+		// Cleanup of reverseproxy closes websockets and does nothing else, its
+		// upstreams being ours. When the new config has this pool too they need
+		// not end, unless somebody has said when.
+		refs, _ := pools.References(h.Name)
+		if refs > 1 && h.ReverseProxy.StreamCloseDelay == 0 {
+			err = h.pool.endLater(h.ReverseProxy.Cleanup)
+		} else {
+			err = h.ReverseProxy.Cleanup()
+		}
 	}
 	if h.closeIdle != nil {
 		err = errors.Join(err, h.closeIdle())

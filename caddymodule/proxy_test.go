@@ -286,7 +286,10 @@ func TestSlotIsKeptWhenTheClientLeavesAndUntilTheAnswerEnds(t *testing.T) {
 	entered, leave := make(chan string, 10), make(chan bool)
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		entered <- r.URL.Path
-		if r.URL.Path == "/abandoned" {
+		switch r.URL.Path {
+		case "/head":
+			<-leave
+		case "/body":
 			w.Write([]byte(strings.Repeat("begun ", 1000)))
 			http.NewResponseController(w).Flush()
 			<-leave
@@ -301,7 +304,7 @@ func TestSlotIsKeptWhenTheClientLeavesAndUntilTheAnswerEnds(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			left := make(chan error)
 			go func() {
-				res, err := d.do(ctx, "POST", "/abandoned", strings.NewReader("x"))
+				res, err := d.do(ctx, "POST", "/"+after, strings.NewReader("x"))
 				if err == nil && after == "body" {
 					cancel()
 					_, err = io.ReadAll(res.Body)

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type pool struct {
 
 	mu       sync.Mutex
 	resolver context.CancelFunc // mu; ends the resolver's loop
+	streams  []func() error     // mu; close the websockets of earlier configs, oldest first
 	wg       sync.WaitGroup     // the resolver
 }
 
@@ -151,14 +153,40 @@ func (p *pool) stopResolverLocked() {
 	p.wg.Wait()
 }
 
+// maxStreams is how many reloads a websocket outlives. What is kept of each is a
+// handler.
+const maxStreams = 100
+
+// endLater keeps the websockets of an earlier config until the pool goes, or
+// until maxStreams later configs have come.
+func (p *pool) endLater(closeAll func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streams = append(p.streams, closeAll)
+	if len(p.streams) <= maxStreams {
+		return nil
+	}
+	oldest := p.streams[0]
+	p.streams = p.streams[1:]
+	return oldest()
+}
+
 // Destruct is called when no config names the pool any more. Requests may still
 // be inside; what serves them ends when the last has left.
 func (p *pool) Destruct() error {
+	p.mu.Lock()
+	streams := p.streams
+	p.streams = nil
+	p.mu.Unlock()
+	var err error
+	for _, closeAll := range streams {
+		err = errors.Join(err, closeAll())
+	}
 	retiring.Lock()
 	retiring.pools[p.name] = p
 	retiring.Unlock()
 	go p.retire() // ends when the pool is idle or named again
-	return nil
+	return err
 }
 
 func (p *pool) retire() {

@@ -74,7 +74,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			x.unreached = d.failed(a.err)
 			return nil, a.err
 		}
-		return d.answered(a.res), nil
+		return d.answered(req.Context(), a.res), nil
 	case <-req.Context().Done():
 		go d.outlive(answers)
 		return nil, req.Context().Err()
@@ -98,21 +98,59 @@ type delivery struct {
 	body   *body
 	began  time.Time
 	cancel context.CancelFunc // closes the connection, unless the answer was read to its end
-	once   sync.Once
+
+	mu        sync.Mutex
+	ended     bool        // mu
+	leaving   *time.Timer // mu; runs since the client left
+	abandoned bool        // mu; leaving has run out, and the connection was closed
+}
+
+// abandonQuarantine is how long the slot of an abandoned exchange stays away.
+// The connection is closed by then; most applications notice within seconds.
+const abandonQuarantine = 5 * time.Second
+
+// leave notes that nobody waits for the answer any more. The application has
+// Abandon to end it.
+func (d *delivery) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended || d.leaving != nil {
+		return
+	}
+	d.leaving = time.AfterFunc(d.front.cfg.Abandon, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if !d.ended {
+			d.abandoned = true
+			d.cancel()
+			d.front.log.Warn("exchange abandoned: the application did not end its answer in time",
+				zap.String("upstream", d.slot.Upstream()), zap.Duration("after", time.Since(d.began)))
+		}
+	})
 }
 
 // end gives the slot back. An exchange of which nobody knows whether the
 // application has ended it keeps its slot a while longer.
 func (d *delivery) end(quarantine time.Duration) {
-	d.once.Do(func() {
-		d.cancel()
-		d.body.release()
-		if quarantine > 0 {
-			d.slot.Quarantine(quarantine)
-		} else {
-			d.slot.Release()
-		}
-	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
+	d.ended = true
+	if d.leaving != nil {
+		d.leaving.Stop()
+	}
+	if d.abandoned {
+		quarantine = abandonQuarantine
+	}
+	d.cancel()
+	d.body.release()
+	if quarantine > 0 {
+		d.slot.Quarantine(quarantine)
+	} else {
+		d.slot.Release()
+	}
 }
 
 // failed ends a delivery without an answer and reports whether the application
@@ -145,20 +183,28 @@ func (d *delivery) observe(status int) {
 	}
 }
 
-// answered takes the application's answer and returns it for the client.
-func (d *delivery) answered(res *http.Response) *http.Response {
+// answered takes the application's answer and returns it for the client, whose
+// context ctx is.
+func (d *delivery) answered(ctx context.Context, res *http.Response) *http.Response {
 	d.observe(res.StatusCode)
 	dropOurs(res.Header)
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		// From now on it is a connection, not an exchange. Its body must stay
-		// what it is: a ReadWriteCloser. It lives on the client's context.
+		// what it is: a ReadWriteCloser.
 		d.slot.Release()
 		d.body.release()
 	case res.Body == http.NoBody:
 		d.end(0)
 	default:
-		res.Body = &answerBody{ReadCloser: res.Body, d: d, stream: isStream(res.Header)}
+		// Who copies the answer is stuck in a read while the application
+		// thinks, and does not see that the client has left.
+		left := d.leave
+		if isStream(res.Header) {
+			left = d.cancel // it has no end to wait for
+		}
+		unwatch := context.AfterFunc(ctx, left)
+		res.Body = &answerBody{ReadCloser: res.Body, d: d, left: left, unwatch: unwatch}
 	}
 	return res
 }
@@ -172,56 +218,37 @@ func isStream(h http.Header) bool {
 // outlive goes on with a delivery whose client has left, until the application
 // has ended its answer or Abandon has passed.
 func (d *delivery) outlive(answers <-chan answer) {
-	abandoned := time.AfterFunc(d.front.cfg.Abandon, d.cancel)
+	d.leave()
 	a := <-answers
-	if a.err != nil {
-		if !abandoned.Stop() {
-			d.abandon()
-			return
-		}
+	switch {
+	case a.err != nil:
 		d.failed(a.err)
-		return
-	}
-	if a.res.StatusCode == http.StatusSwitchingProtocols {
-		abandoned.Stop()
+	case a.res.StatusCode == http.StatusSwitchingProtocols:
 		a.res.Body.Close()
 		d.end(0)
-		return
+	default:
+		d.observe(a.res.StatusCode)
+		if isStream(a.res.Header) {
+			d.cancel()
+		}
+		d.drain(a.res.Body)
 	}
-	d.observe(a.res.StatusCode)
-	d.drain(a.res.Body, isStream(a.res.Header), abandoned)
 }
 
-// drain reads an answer that nobody wants to its end. A stream has none: its
-// application learns by the closed connection that nobody listens.
-func (d *delivery) drain(body io.ReadCloser, stream bool, abandoned *time.Timer) {
-	if !stream {
-		io.Copy(io.Discard, body)
-	}
+// drain reads an answer that nobody wants to its end.
+func (d *delivery) drain(body io.ReadCloser) {
+	io.Copy(io.Discard, body)
 	body.Close()
-	if !abandoned.Stop() {
-		d.abandon()
-		return
-	}
 	d.end(0)
-}
-
-// abandonQuarantine is how long the slot of an abandoned exchange stays away.
-// The connection is closed by then; most applications notice within seconds.
-const abandonQuarantine = 5 * time.Second
-
-func (d *delivery) abandon() {
-	d.front.log.Warn("exchange abandoned: the application did not end its answer in time",
-		zap.String("upstream", d.slot.Upstream()), zap.Duration("after", time.Since(d.began)))
-	d.end(abandonQuarantine)
 }
 
 // answerBody gives the slot back when the application's answer has been read to
 // its end.
 type answerBody struct {
 	io.ReadCloser
-	d      *delivery
-	stream bool
+	d       *delivery
+	left    func()      // the client has left
+	unwatch func() bool // nobody has to watch the client any more
 
 	mu    sync.Mutex
 	ended bool // mu; EOF or error was seen, or Close was called
@@ -239,8 +266,8 @@ func (b *answerBody) Read(p []byte) (int, error) {
 // Close before the end means that the client has left.
 func (b *answerBody) Close() error {
 	if b.finish() {
-		abandoned := time.AfterFunc(b.d.front.cfg.Abandon, b.d.cancel)
-		go b.d.drain(b.ReadCloser, b.stream, abandoned) // ends at cancel at the latest
+		b.left()
+		go b.d.drain(b.ReadCloser) // ends when the application does, or after Abandon
 	}
 	return nil
 }
@@ -250,5 +277,6 @@ func (b *answerBody) finish() (first bool) {
 	defer b.mu.Unlock()
 	first = !b.ended
 	b.ended = true
+	b.unwatch()
 	return first
 }
