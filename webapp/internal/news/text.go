@@ -214,8 +214,18 @@ func joined(spans []Span) string {
 	return b.String()
 }
 
+// asCode makes one span of code, moved left as far as its lines allow.
 func asCode(spans []Span) []Span {
 	text := strings.TrimRightFunc(strings.Trim(joined(spans), "\n"), unicode.IsSpace)
+	margin := len(text)
+	for line := range strings.Lines(text) {
+		if words := strings.TrimLeft(line, " "); words != "\n" {
+			margin = min(margin, len(line)-len(words))
+		}
+	}
+	if margin > 0 {
+		text = strings.ReplaceAll("\n"+text, "\n"+strings.Repeat(" ", margin), "\n")[1:]
+	}
 	if text == "" {
 		return nil
 	}

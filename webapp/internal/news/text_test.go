@@ -71,9 +71,11 @@ func TestTextIsReadAsItWasMeant(t *testing.T) {
 		{"data is no link", `<a href="data:text/html,x">x</a>`, "x"},
 		{"link without a host is no link", `<a href="//evil.org">x</a> <a href="/x">y</a>`, "x y"},
 		{"link tag never closed", `<a href="http://a.org">x<p>y`, "[x](http://a.org) | y"},
-		{"code", "see<p><pre><code>  if x &lt; y {\n    z\n  }\n</code></pre>end", "see | `  if x < y {\n    z\n  }` | end"},
+		{"code", "see<p><pre><code>  if x &lt; y {\n    z\n  }\n</code></pre>end", "see | `if x < y {\n  z\n}` | end"},
+		{"code with an empty line", "<pre><code>  a\n\n   b</code></pre>", "`a\n\n b`"},
+		{"code with no margin", "<pre>a\n  b</pre>", "`a\n  b`"},
 		{"no markup in code", "<pre><code>*a* http://a.org</code></pre>", "`*a* http://a.org`"},
-		{"indented code", "so:\n\n  if x {\n    y\n  }\n\nend", "so: | `  if x {\n    y\n  }` | end"},
+		{"indented code", "so:\n\n  if x {\n    y\n  }\n\nend", "so: | `if x {\n  y\n}` | end"},
 		{"list that only begins indented", "  one\ntwo", "one\ntwo"},
 		{"Windows characters", "it\u0092s \u0093good\u0094\u0085", "it’s “good”…"},
 		{"UTF-8 taken for Latin-1", "â\u0080\u009cquoted,â\u0080\u009d said", "“quoted,” said"},
@@ -133,7 +135,7 @@ func TestOnlyWebAddressesAreLinks(t *testing.T) {
 // steps. Each takes well under a second; the old quadratic ones took minutes.
 func TestHostileTextIsReadInTime(t *testing.T) {
 	const size = 1 << 20
-	for _, unit := range []string{"<", "<a", "<a href=\"", "*", "-*a*b", " *a", "http://a.org/", "(", "http://x/))", "â", "\u0080", "&", "&#", "\n", " \n", "<p>", "<i>", "<pre>", "<a href=\"http://a.org\">x"} {
+	for _, unit := range []string{"<", "<a", "<a href=\"", "*", "-*a*b", " *a", "http://a.org/", "(", "http://x/))", "â", "\u0080", "&", "&#", "\n", " \n", "<p>", "<i>", "<pre>", "\n  a", "<pre> \n", "<a href=\"http://a.org\">x"} {
 		start := time.Now()
 		Text(strings.Repeat(unit, size/len(unit)))
 		if took := time.Since(start); took > 20*time.Second {

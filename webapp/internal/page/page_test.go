@@ -232,7 +232,7 @@ func TestNothingThatWasPostedBecomesMarkup(t *testing.T) {
 		for _, path := range []string{"/", "/newest", "/item/1", "/item/2", "/item/3"} {
 			remember(s.page(t, path))
 		}
-		remember(`<h2><a href="" rel=""><span class=""></h2><p><a href="" rel=""></p><em></em><p class=""><pre><code></code></pre><a href=""></a><time datetime="" title="">`)
+		remember(`<h2><a href="" rel=""><span class=""></h2><p><a href="" rel=""></p><em></em><p class=""><pre tabindex="0"><code></code></pre><a href=""></a><time datetime="" title="">`)
 		id := news.ID(10)
 		for _, e := range evil {
 			s.take(t, news.Post{ID: id, Kind: news.Poll, Title: e, Body: e, URL: e},
