@@ -155,7 +155,7 @@ func (r Run) broken() []string {
 	for _, f := range []struct {
 		what string
 		ids  []int
-	}{{"missing", r.Missing}, {"stored more than once", r.Repeated}, {"not as posted", r.Wrong}} {
+	}{{"missing", r.Missing}, {"stored more than once", r.Repeated}, {"not shown as posted", r.Wrong}} {
 		if len(f.ids) > 0 {
 			broken = append(broken, fmt.Sprintf("%d %s: %v", len(f.ids), f.what, first(f.ids, 20)))
 		}

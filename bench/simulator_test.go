@@ -22,7 +22,7 @@ func TestBrokenPromisesAreNamed(t *testing.T) {
 		`/latest is "999", want 1000`:              func(r *Run) { r.Latest = "999" },
 		"1 missing: [5]":                           func(r *Run) { r.Missing = []int{5} },
 		"2 stored more than once: [5 6]":           func(r *Run) { r.Repeated = []int{5, 6} },
-		"1 not as posted: [8]":                     func(r *Run) { r.Wrong = []int{8} },
+		"1 not shown as posted: [8]":               func(r *Run) { r.Wrong = []int{8} },
 	} {
 		run := Run{Over: "https", Number: 2, Items: 1000, Latest: "1000", Wanted: []string{"1000"}}
 		spoil(&run)
