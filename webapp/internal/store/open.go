@@ -33,7 +33,8 @@ var (
 // Store is an open database. Close it.
 type Store struct {
 	log     *zap.Logger
-	write   *sql.DB // one connection
+	write   *sql.DB       // one connection
+	turn    chan struct{} // held by whoever writes; waiters are served in order
 	read    *sql.DB
 	q       queries
 	trusted *trusted
@@ -41,7 +42,7 @@ type Store struct {
 
 const (
 	// busyTimeout is how long a statement waits for another process. Within
-	// this process the writer's only connection is the queue.
+	// this process writers take turns.
 	busyTimeout = 5 * time.Second
 	// writeTimeout ends a write that has no client to end it (see Take).
 	writeTimeout = 10 * time.Second
@@ -57,7 +58,7 @@ func Open(ctx context.Context, path string, log *zap.Logger) (_ *Store, err erro
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("store: create folder: %w", err)
 	}
-	s := &Store{log: log, trusted: newTrusted()}
+	s := &Store{log: log, trusted: newTrusted(), turn: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			s.Close()

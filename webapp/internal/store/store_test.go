@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"go.uber.org/zap/zaptest"
 
@@ -187,6 +188,38 @@ func TestParallelPostsAreStoredOnceEach(t *testing.T) {
 	if n := rowsOf(t, s, "SELECT max(seq) FROM items"); n != items+1 {
 		t.Errorf("the order of intake has gaps: %d of %d", n, items+1)
 	}
+}
+
+func TestWritersAreServedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(context.Background(), filepath.Join(t.TempDir(), "news.db"), zaptest.NewLogger(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		take(t, s, story(100))
+		busy, err := s.write.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		const writers = 20
+		for id := news.ID(writers); id >= 1; id-- {
+			wg.Go(func() {
+				if err := s.Take(t.Context(), story(id)); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait() // until it waits
+		}
+		if err := busy.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if n := rowsOf(t, s, "SELECT count(*) FROM items WHERE seq = 1 + ? - id + 1", writers); n != writers {
+			t.Errorf("%d of %d came in their order", n, writers)
+		}
+	})
 }
 
 func TestWrongSecretIsRefusedAndNothingStored(t *testing.T) {

@@ -49,6 +49,14 @@ func (s *Store) authenticate(ctx context.Context, name, secret string) (fresh st
 }
 
 func (s *Store) take(ctx context.Context, p news.Post, fresh string) error {
+	// database/sql gives its connection to any of those who wait, so that
+	// under load some wait many times longer than others.
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return unavailable("wait for the writer", ctx.Err())
+	}
+	defer func() { <-s.turn }()
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return unavailable("begin", err)
