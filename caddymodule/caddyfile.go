@@ -42,7 +42,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	    }
 //	    hold <duration>
 //	    buffer {
-//	        request <memory> [<max>]
+//	        request <memory> [<max>|unlimited]
 //	    }
 //	    timeouts {
 //	        abandon <duration>
@@ -186,12 +186,14 @@ func parseBuffer(h *Handler, d *caddyfile.Dispenser) error {
 func parseBodyBuffer(d *caddyfile.Dispenser, b *BodyBuffer) (err error) {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
-		return d.Errf("app_proxy: buffer request: expected <memory> [<max>], such as 64KiB 10MiB, got %d arguments", len(args))
+		return d.Errf("app_proxy: buffer request: expected <memory> [<max>|unlimited], such as 64KiB 10MiB, got %d arguments", len(args))
 	}
 	if b.Memory, err = parseSize(args[0]); err != nil {
 		return d.Errf("app_proxy: buffer request: %w", err)
 	}
-	if len(args) == 2 {
+	if len(args) == 2 && args[1] == "unlimited" {
+		b.Max = -1
+	} else if len(args) == 2 {
 		if b.Max, err = parseSize(args[1]); err != nil {
 			return d.Errf("app_proxy: buffer request: %w", err)
 		}

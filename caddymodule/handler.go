@@ -151,6 +151,16 @@ func (h *Handler) check() error {
 	case h.Queue != nil && h.Queue.Depth < 0:
 		return fmt.Errorf("app_proxy: queue depth must be at least 1, not %d", h.Queue.Depth)
 	}
+	if h.Buffer != nil && h.Buffer.Request != nil {
+		b := h.Buffer.Request
+		most := b.Max
+		if most == 0 {
+			most = front.DefaultBodyMax
+		}
+		if b.Memory < 0 || most > 0 && b.Memory > most {
+			return fmt.Errorf("app_proxy: buffer request: %d bytes in memory of at most %d make no sense", b.Memory, most)
+		}
+	}
 	for i, u := range rp.Upstreams {
 		if u == nil || u.Dial == "" {
 			return fmt.Errorf("app_proxy: upstream %d has no dial address", i)
@@ -179,23 +189,24 @@ func (h *Handler) absorb() (notes []string) {
 	}
 	if checks := rp.HealthChecks; checks != nil && checks.Passive != nil && checks.Passive.UnhealthyRequestCount > 0 {
 		n := checks.Passive.UnhealthyRequestCount
+		note := fmt.Sprintf("unhealthy_request_count is ignored beside concurrency %d", h.Concurrency)
 		if h.Concurrency == 0 {
 			h.Concurrency = n
+			note = fmt.Sprintf("unhealthy_request_count is read as: concurrency %d; an upstream at its limit is busy, not unhealthy", n)
 		}
-		notes = append(notes, fmt.Sprintf("unhealthy_request_count %d is read as: concurrency %d; an upstream at its limit is busy, not unhealthy", n, h.Concurrency))
+		notes = append(notes, note)
 		checks.Passive.UnhealthyRequestCount = 0
 	}
 	if n := rp.RequestBuffers; n != 0 {
 		if h.Buffer == nil {
 			h.Buffer = new(BufferConfig)
 		}
+		note := "request_buffers is ignored beside buffer { request … }"
 		if h.Buffer.Request == nil {
-			h.Buffer.Request = new(BodyBuffer)
-			if n > 0 {
-				h.Buffer.Request.Memory = n
-			}
+			h.Buffer.Request = bodyBufferOf(n)
+			note = fmt.Sprintf("request_buffers is read as: buffer { request %s }; bodies are always read before they are queued, and over the maximum there is 413", h.Buffer.Request)
 		}
-		notes = append(notes, fmt.Sprintf("request_buffers %d is read as: buffer { request %d }; bodies are always read before they are queued", n, n))
+		notes = append(notes, note)
 		rp.RequestBuffers = 0
 	}
 	return notes
@@ -204,6 +215,24 @@ func (h *Handler) absorb() (notes []string) {
 // defaultRetries is how often an answer that lb_retry_match matches is asked for
 // again where only lb_try_duration bounded it.
 const defaultRetries = 3
+
+// bodyBufferOf is what request_buffers means; negative: unlimited. What it would
+// have kept in memory is kept in memory, and what it would have let through is let
+// through as far as the default does.
+func bodyBufferOf(requestBuffers int64) *BodyBuffer {
+	if requestBuffers < 0 {
+		return &BodyBuffer{Memory: front.DefaultBodyMemory, Max: -1}
+	}
+	return &BodyBuffer{Memory: requestBuffers, Max: max(requestBuffers, front.DefaultBodyMax)}
+}
+
+// String is b as the Caddyfile has it.
+func (b *BodyBuffer) String() string {
+	if b.Max < 0 {
+		return fmt.Sprintf("%d unlimited", b.Memory)
+	}
+	return fmt.Sprintf("%d %d", b.Memory, b.Max)
+}
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
