@@ -23,7 +23,8 @@ type binaries struct {
 	webapp string
 }
 
-// build compiles both halves into dir, Caddy with the tags of a release.
+// build compiles both halves into dir as they are released: static, and Caddy
+// with xcaddy's tags.
 func build(ctx context.Context, root, dir string) (binaries, error) {
 	b := binaries{caddy: filepath.Join(dir, "caddy"), webapp: filepath.Join(dir, "webapp")}
 	err := errors.Join(
@@ -35,6 +36,7 @@ func build(ctx context.Context, root, dir string) (binaries, error) {
 func goBuild(ctx context.Context, root string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath", "-ldflags=-s -w"}, args...)...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%v: %w\n%s", cmd.Args, err, bytes.TrimSpace(out))
 	}
