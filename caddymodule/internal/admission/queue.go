@@ -3,12 +3,13 @@
 // Always: an upstream never has more slots out than its limit, whatever
 // departures, timeouts, retries, probes or reloads do; a ticket is granted at
 // most once; a ticket that is cancelled after it was granted gives its slot
-// back; a slot that is given back goes to the oldest ticket that may use it.
-// Picking an upstream and claiming its slot is one step under one lock, or two
-// requests would pick the same last slot.
+// back; a slot that is given back goes to whoever is next. Picking an upstream
+// and claiming its slot is one step under one lock, or two requests would pick
+// the same last slot. No request waits beyond its deadline: that is what
+// "nobody starves" means here.
 //
-// Safe for concurrent use. It does not know HTTP, and it starts no goroutine:
-// all waiting is done by the callers of Admit.
+// Safe for concurrent use. It does not know HTTP. All waiting is done by the
+// callers of Admit; besides them there is one timer.
 package admission
 
 import (
@@ -20,23 +21,39 @@ import (
 	"time"
 )
 
-// Why a request was refused. Every error that Admit returns wraps one of these
-// or is the context's own.
+// Why a request was refused: Admit returns a *Refusal that wraps one of these, or
+// the context's own error.
 var (
 	// ErrFull: Depth requests are waiting already.
 	ErrFull = errors.New("queue is full")
-	// ErrWait: no slot came free within Wait.
-	ErrWait = errors.New("no slot came free in time")
-	// ErrHeld: no upstream was ready within Hold.
-	ErrHeld = errors.New("no upstream became ready in time")
+	// ErrWait: no slot came free before the deadline, or none will.
+	ErrWait = errors.New("no slot comes free in time")
+	// ErrShed: it was dropped from a queue that does not go away.
+	ErrShed = errors.New("dropped from a standing queue")
+	// ErrExcess: the queue is full of this client's own requests.
+	ErrExcess = errors.New("too many requests of one client")
+	// ErrHeld: no upstream became ready within Hold.
+	ErrHeld = errors.New("no upstream is ready")
 )
+
+// Refusal says why, and what the queue looked like.
+type Refusal struct {
+	Reason error
+	Wait   time.Duration // how long the queue of now will take; 0: nobody knows
+	Ahead  int           // requests that wait
+}
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("admission: refused: %v (%d wait, for about %v)", r.Reason, r.Ahead, r.Wait)
+}
+
+func (r *Refusal) Unwrap() error { return r.Reason }
 
 // Config is what may change while the queue runs. The zero value of a field
 // means its default.
 type Config struct {
-	// Limit is the most slots out at once at one upstream. Default 4: a number
-	// that a small application survives and that still hides its waits on a
-	// database.
+	// Limit is the most slots out at once at one upstream. Default: learned,
+	// from 4 on.
 	Limit int
 	// Wait is the longest time in the queue. Default 5s: a person still waits,
 	// a retry storm has passed. Negative: refuse at once when no slot is free.
@@ -48,6 +65,17 @@ type Config struct {
 	// Default 30s: an application that restarts takes seconds. Negative: refuse
 	// at once.
 	Hold time.Duration
+	// Classes, at least one in the end; the first is for requests of unknown
+	// class. Default: one.
+	Classes []Class
+}
+
+// Class is an importance group: while classes wait for each other they get
+// slots in proportion to their weights.
+type Class struct {
+	Name   string
+	Weight int           // >= 1
+	Wait   time.Duration // 0: Config.Wait; negative: as there
 }
 
 // Defaults of Config, in one place for everybody who must know them.
@@ -60,14 +88,14 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	if c.Limit < 1 {
-		c.Limit = DefaultLimit
-	}
 	if c.Wait == 0 {
 		c.Wait = DefaultWait
 	}
 	if c.Hold == 0 {
 		c.Hold = DefaultHold
+	}
+	if len(c.Classes) == 0 {
+		c.Classes = []Class{{Weight: 1}}
 	}
 	return c
 }
@@ -80,6 +108,13 @@ type Target struct {
 
 // Ask is what one request wants.
 type Ask struct {
+	Class  string        // name of its class
+	Client string        // between whom the class is fair; all the same: first come first served
+	Route  string        // template by which the cost is learned; few
+	Cost   time.Duration // declared by the operator; 0: learned
+	Wait   time.Duration // longest time in the queue; 0: the class's; negative: not at all
+	Since  time.Time     // proven time of an earlier arrival; zero: none
+
 	// Upstream asks for a slot of this upstream and no other, ready or not, and
 	// ahead of everybody: a probe or a dial that finds out whether it is ready.
 	// Neither Depth nor Wait applies; the context alone ends the wait.
@@ -103,52 +138,86 @@ type Ask struct {
 // Queue is the one waiting line of a pool and the count of its slots.
 type Queue struct {
 	mu        sync.Mutex
-	cfg       Config      // mu
-	upstreams []*upstream // mu; as configured; those taken away stay until their last slot is back
-	tickets   ticketHeap  // mu; who waits for any upstream
-	waiting   int         // mu; tickets of requests, here and in upstreams; <= depth
-	seq       uint64      // mu; numbers arrivals
-	held      bool        // mu; no upstream is ready
-	released  time.Time   // mu; when held ended last
-	rate      meter       // mu; slots given back per second
-	turn      int         // mu; where ties among upstreams begin
-	counts    Counts      // mu
+	cfg       Config        // mu
+	upstreams []*upstream   // mu; as configured; those taken away stay until their last slot is back
+	line      line          // mu; who waits for any upstream
+	holding   ticketList    // mu; who came while the pool was held; they go before line
+	waiting   int           // mu; tickets of requests, everywhere; <= depth
+	work      time.Duration // mu; expected cost of those that are not held
+	heavy     heavyHeap     // mu; clients that wait, the one with the most queued first
+	seq       uint64        // mu; numbers arrivals
+	held      bool          // mu; no upstream is ready
+	released  time.Time     // mu; when held ended last
+	turn      int           // mu; where ties among upstreams begin
+
+	costs    costs    // mu
+	standing standing // mu
+	slow     slowGate // mu
+	rate     meter    // mu; slots given back per second
+	counts   Counts   // mu
+}
+
+// line is who waits for one and the same: for any upstream, or, sticky, for one.
+type line struct {
+	fast *order
+	slow *order // those whose route is slow, while it may not go
+}
+
+func newLine(classes []Class) line {
+	return line{fast: newOrder(classes), slow: newOrder(classes)}
 }
 
 // upstream is one address and its slots.
 type upstream struct {
 	key     string
-	limit   int
+	fixed   int // configured limit; 0: learned
+	learned learner
+	cap     int // what the application said of itself; 0: nothing
+	ramp    int // after it was held: the limit for now; 0: none
 	used    int // > limit only after a lowering
 	ready   bool
+	drained bool       // the application asked for no more requests
 	gone    bool       // no longer configured
-	ahead   ticketHeap // asks for this very upstream, ready or not
-	tickets ticketHeap // sticky requests that wait for this one
+	ahead   ticketList // asks for this very upstream, ready or not
+	line    line       // sticky requests that wait for this one
 }
 
-// Counts add up since the queue was made.
-type Counts struct {
-	Granted uint64 // slots given out to requests
-	Full    uint64 // refused with ErrFull
-	Wait    uint64 // refused with ErrWait
-	Held    uint64 // refused with ErrHeld
-	Left    uint64 // left while waiting
+// limit is the most slots out at once, now.
+func (u *upstream) limit() int {
+	n := u.fixed
+	if n == 0 {
+		n = u.learned.limit
+	}
+	if u.cap > 0 {
+		n = min(n, u.cap)
+	}
+	if u.ramp > 0 {
+		n = min(n, u.ramp)
+	}
+	return n
 }
+
+// fit reports whether u takes requests at all, open whether it takes one now.
+func (u *upstream) fit() bool  { return u.ready && !u.drained && !u.gone }
+func (u *upstream) open() bool { return u.fit() && u.used < u.limit() }
 
 // New makes an empty queue. Until Apply names its upstreams it is held.
 func New() *Queue {
-	return &Queue{cfg: Config{}.withDefaults(), held: true}
+	q := &Queue{cfg: Config{}.withDefaults(), held: true}
+	q.line = newLine(q.cfg.Classes)
+	return q
 }
 
 // Apply sets the configuration and the upstreams. An upstream that is new is
-// ready; one that was there keeps its slots and whether it is ready; one that
-// is no longer named gets no new requests. Whoever waits goes on waiting.
+// ready; one that was there keeps its slots, what was learned of it and whether
+// it is ready; one that is no longer named gets no new requests. Whoever waits
+// goes on waiting.
 func (q *Queue) Apply(cfg Config, targets []Target) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.cfg = cfg.withDefaults()
+	waiting := q.emptyLocked()
 
-	var orphans []*ticket
 	known := make(map[string]*upstream, len(q.upstreams))
 	for _, u := range q.upstreams {
 		known[u.key] = u
@@ -159,56 +228,72 @@ func (q *Queue) Apply(cfg Config, targets []Target) {
 		u := known[t.Key]
 		switch {
 		case u == nil:
-			u = &upstream{key: t.Key, ready: true}
+			u = &upstream{key: t.Key, ready: true, learned: newLearner()}
 			known[t.Key] = u
 		case !u.gone:
 			continue // named twice
 		}
 		u.gone = false
-		u.limit = t.Limit
-		if u.limit < 1 {
-			u.limit = q.cfg.Limit
+		u.fixed = t.Limit
+		if u.fixed < 1 {
+			u.fixed = q.cfg.Limit
 		}
 		next = append(next, u)
 	}
 	for _, u := range q.upstreams {
-		if u.gone {
-			orphans = append(orphans, u.tickets.all()...)
-			u.tickets = nil
-			if u.used > 0 || len(u.ahead) > 0 {
-				next = append(next, u)
-			}
+		if u.gone && (u.used > 0 || u.ahead.n > 0) {
+			next = append(next, u)
 		}
 	}
 	q.upstreams = next
-	q.rehomeLocked(orphans)
+	q.line = newLine(q.cfg.Classes)
+	for _, u := range q.upstreams {
+		u.line = newLine(q.cfg.Classes)
+	}
 	q.readinessLocked()
-	q.rearmLocked() // the durations may be others now
-	q.dispatchLocked()
+	for _, t := range waiting {
+		t.stuck = nil
+		q.placeLocked(t)
+		q.rearmLocked(t) // the durations may be others now
+	}
+	q.dispatchLocked(time.Now())
 }
 
 // SetReady says whether requests may go to the upstream. Slots that are out
 // stay out.
 func (q *Queue) SetReady(key string, ready bool) {
+	q.change(key, func(u *upstream) bool {
+		was := u.ready
+		u.ready = ready
+		return was != ready
+	})
+}
+
+// change lets f change an upstream's fitness and deals with what follows.
+func (q *Queue) change(key string, f func(*upstream) bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	u := q.findLocked(key)
-	if u == nil || u.ready == ready {
+	if u == nil || !f(u) {
 		return
 	}
-	u.ready = ready
-	if !ready {
-		orphans := u.tickets.all()
-		u.tickets = nil
-		q.rehomeLocked(orphans)
+	if !u.fit() {
+		// Who was bound to it is bound anew.
+		for _, o := range []*order{u.line.fast, u.line.slow} {
+			for t := o.next(false); t != nil; t = o.next(false) {
+				q.unplaceLocked(t)
+				t.stuck = nil
+				q.placeLocked(t)
+			}
+		}
 	}
 	q.readinessLocked()
-	q.dispatchLocked()
+	q.dispatchLocked(time.Now())
 }
 
 // Admit waits for a slot. It returns the context's error when ctx ends first
-// and one of ErrFull, ErrWait, ErrHeld when the request is refused. The caller
-// must give the slot back.
+// and a *Refusal when the request is refused. The caller must give the slot
+// back.
 func (q *Queue) Admit(ctx context.Context, ask Ask) (*Slot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -223,17 +308,14 @@ func (q *Queue) Admit(ctx context.Context, ask Ask) (*Slot, error) {
 
 	for {
 		select {
-		case <-t.granted:
-			return t.slot, nil
+		case <-t.done:
+			return t.slot, t.err
 		case <-ctx.Done():
-			if err := q.leave(t, ctx.Err(), true); err != nil {
+			if err := q.leave(t, ctx.Err()); err != nil {
 				return nil, err
 			}
 		case <-t.timer.C:
-			// The deadline may have moved while the timer was on its way.
-			if err := q.leave(t, nil, false); err != nil {
-				return nil, err
-			}
+			q.expire(t) // closes done, or sets the timer anew
 		}
 	}
 }
@@ -241,274 +323,310 @@ func (q *Queue) Admit(ctx context.Context, ask Ask) (*Slot, error) {
 // arriveLocked grants at once, refuses at once (ticket nil), or queues.
 func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 	now := time.Now()
-	t := &ticket{ask: ask, at: now, seq: q.seq, index: -1}
+	t := &ticket{ask: ask, at: now, seq: q.seq}
 	q.seq++
 	if ask.Again != nil {
 		t.at, t.seq = ask.Again.at, ask.Again.seq
 	}
-
 	if ask.Upstream != "" {
 		u := q.findLocked(ask.Upstream)
-		if u == nil {
+		switch {
+		case u == nil:
 			return nil, nil, fmt.Errorf("admission: no upstream %q", ask.Upstream)
+		case u.ahead.n == 0 && u.used < max(1, u.limit()):
+			return nil, q.claimLocked(u, t, now), nil
 		}
-		if len(u.ahead) == 0 && u.used < u.limit {
-			return nil, q.claimLocked(u, t), nil
-		}
-		t.wait(math.MaxInt64)
-		u.ahead.push(t)
+		t.queue(math.MaxInt64)
+		u.ahead.insert(t)
 		return t, nil, nil
 	}
 
-	if ask.Sticky {
-		q.stickLocked(t)
+	t.route = q.costs.of(ask.Route, ask.Cost, now)
+	t.cost = q.costs.expected(t.route, now)
+	slow := q.costs.slow(t.route, now)
+	if !slow {
+		q.slow.demand.add(now, t.cost)
 	}
-	// Nobody may overtake: with equal rights, a free slot means that nobody who
-	// could use it waits, for every slot that comes free is dispatched.
-	if u := q.freeLocked(t); u != nil {
-		return nil, q.claimLocked(u, t), nil
+	q.stickLocked(t)
+	// With equal rights a free slot means that nobody who could use it waits,
+	// for every slot that comes free is dispatched.
+	if u := q.freeLocked(t); u != nil && (!slow || q.slowMayLocked(now)) {
+		return nil, q.claimLocked(u, t, now), nil
 	}
+
 	until := q.deadlineLocked(t)
 	if !now.Before(until) {
-		return nil, nil, q.refusedLocked()
+		return nil, nil, q.refusalLocked(q.lateLocked())
+	}
+	if !q.held {
+		if wait := q.predictLocked(t, slow, now); now.Add(wait).After(until) {
+			r := q.refusalLocked(ErrWait)
+			r.Wait = wait
+			return nil, nil, r
+		}
 	}
 	// Who has been let in once is not turned away for the length of the queue.
 	if ask.Again == nil && q.waiting >= q.depthLocked() {
-		q.counts.Full++
-		return nil, nil, ErrFull
+		if r := q.makeRoomLocked(t); r != nil {
+			return nil, nil, r
+		}
 	}
-	t.wait(until.Sub(now))
+	t.queue(until.Sub(now))
 	q.waiting++
-	q.homeLocked(t).push(t)
+	q.placeLocked(t)
+	q.observeLocked(now)
 	return t, nil, nil
 }
 
-// leave ends the wait of t: with err, or with the refusal when its deadline
-// has passed. A ticket that was granted meanwhile gives its slot back when the
-// caller is gone; otherwise nil is returned and the slot is taken.
-func (q *Queue) leave(t *ticket, err error, gone bool) error {
+// queue makes t ready to wait for at most d.
+func (t *ticket) queue(d time.Duration) {
+	t.done = make(chan struct{})
+	t.timer = time.NewTimer(d)
+}
+
+// leave ends the wait of t because its caller is gone; nil when it was refused
+// meanwhile.
+func (q *Queue) leave(t *ticket, err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if t.slot != nil {
-		if !gone {
-			return nil
-		}
-		q.giveBackLocked(t.slot)
-		q.counts.Left++
+	q.counts.Left++
+	switch {
+	case t.slot != nil:
+		q.giveBackLocked(t.slot, 0)
 		return err
+	case t.err != nil:
+		return t.err
 	}
-	if !gone {
-		if left := time.Until(q.deadlineLocked(t)); left > 0 {
-			t.timer.Reset(left)
-			return nil
-		}
-		err = q.refusedLocked()
-	} else {
-		q.counts.Left++
-	}
-	if t.ask.Upstream != "" {
-		q.findLocked(t.ask.Upstream).ahead.remove(t)
-	} else {
-		q.homeLocked(t).remove(t)
-		q.waiting--
-	}
+	q.takeLocked(t)
 	return err
+}
+
+// expire refuses t if its deadline has passed: it may have moved while the timer
+// was on its way.
+func (q *Queue) expire(t *ticket) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case t.slot != nil || t.err != nil:
+	case time.Until(q.deadlineLocked(t)) > 0:
+		q.rearmLocked(t)
+	default:
+		q.refuseLocked(t, q.lateLocked())
+	}
 }
 
 // deadlineLocked is when t is refused. While the pool is held the clock of Hold
 // runs from the arrival; when it is released the clock of Wait starts.
 func (q *Queue) deadlineLocked(t *ticket) time.Time {
+	wait := q.waitOf(t)
 	if q.held {
+		if t.ask.Wait != 0 { // the request's own
+			return t.at.Add(min(wait, q.cfg.Hold))
+		}
 		return t.at.Add(q.cfg.Hold)
 	}
 	from := t.at
-	if q.released.After(from) {
+	if t.ask.Wait == 0 && q.released.After(from) {
 		from = q.released
 	}
-	return from.Add(q.cfg.Wait)
+	return from.Add(wait)
 }
 
-func (q *Queue) refusedLocked() error {
+func (q *Queue) waitOf(t *ticket) time.Duration {
+	if t.ask.Wait != 0 {
+		return t.ask.Wait
+	}
+	for _, c := range q.cfg.Classes {
+		if c.Name == t.ask.Class && c.Wait != 0 {
+			return c.Wait
+		}
+	}
+	return q.cfg.Wait
+}
+
+// lateLocked is the reason for refusing a request whose time is over.
+func (q *Queue) lateLocked() error {
 	if q.held {
-		q.counts.Held++
 		return ErrHeld
 	}
-	q.counts.Wait++
 	return ErrWait
 }
 
-// dispatchLocked grants while there is somebody who may go.
-func (q *Queue) dispatchLocked() {
-	for _, u := range q.upstreams {
-		for u.used < u.limit && len(u.ahead) > 0 {
-			q.grantLocked(u, u.ahead.pop())
-		}
+func (q *Queue) refusalLocked(reason error) *Refusal {
+	switch reason {
+	case ErrFull:
+		q.counts.Full++
+	case ErrWait:
+		q.counts.Wait++
+	case ErrShed:
+		q.counts.Shed++
+	case ErrExcess:
+		q.counts.Excess++
+	case ErrHeld:
+		q.counts.Held++
 	}
-	for {
-		t, u := q.nextLocked()
-		if t == nil {
-			return
-		}
-		q.homeLocked(t).remove(t)
-		q.waiting--
-		q.grantLocked(u, t)
+	r := &Refusal{Reason: reason, Ahead: q.waiting}
+	if slots := q.limitLocked(); slots > 0 && !q.held {
+		r.Wait = q.work / time.Duration(slots)
 	}
+	return r
 }
 
-// nextLocked is the oldest ticket that has a free upstream, and that upstream.
-func (q *Queue) nextLocked() (*ticket, *upstream) {
-	var oldest *ticket
-	var at *upstream
-	for _, u := range q.upstreams {
-		if u.open() && len(u.tickets) > 0 && (oldest == nil || u.tickets[0].seq < oldest.seq) {
-			oldest, at = u.tickets[0], u
-		}
-	}
-	if len(q.tickets) > 0 && (oldest == nil || q.tickets[0].seq < oldest.seq) {
-		if u := q.freeLocked(q.tickets[0]); u != nil {
-			return q.tickets[0], u
-		}
-	}
-	return oldest, at
+// refuseLocked ends the wait of t.
+func (q *Queue) refuseLocked(t *ticket, reason error) {
+	q.takeLocked(t)
+	t.err = q.refusalLocked(reason)
+	close(t.done)
 }
 
-func (q *Queue) grantLocked(u *upstream, t *ticket) {
-	t.slot = q.claimLocked(u, t)
-	close(t.granted)
+// predictLocked is how long t would wait: the work that is queued ahead of it,
+// divided by what the slots do. A slot does a second of service time a second,
+// so no rate has to be measured. Under fair queueing nobody has more ahead than
+// his own requests, once for each that shares with him.
+func (q *Queue) predictLocked(t *ticket, slow bool, now time.Time) time.Duration {
+	slots := q.limitLocked()
+	if slots == 0 {
+		return 0
+	}
+	if slow {
+		ahead := q.line.slow.work
+		if r := t.route.running.oldest; r != nil {
+			ahead += max(0, t.cost-now.Sub(r.granted))
+		}
+		if slots == 1 {
+			return time.Duration(float64(ahead) / slowShare)
+		}
+		return ahead / time.Duration(max(1, slots-q.slow.reserve(slots, now)))
+	}
+	everybody := q.work - q.line.slow.work
+	own, shares := q.line.fast.ahead(t)
+	if q.standing.on {
+		own = 0 // the newest first
+	}
+	return min(everybody, time.Duration(float64(own)*shares)) / time.Duration(slots)
 }
 
-// claimLocked is the only place where a slot comes into being.
-func (q *Queue) claimLocked(u *upstream, t *ticket) *Slot {
-	u.used++
-	if t.ask.Upstream == "" {
-		q.counts.Granted++
+// makeRoomLocked drops one from the client that has the most queued, so that t
+// may wait; when that client is t's own, or nobody's order counts, t is refused.
+func (q *Queue) makeRoomLocked(t *ticket) *Refusal {
+	if len(q.heavy) == 0 { // all of them are held: first come, first served
+		return q.refusalLocked(ErrFull)
 	}
-	return &Slot{q: q, u: u, at: t.at, seq: t.seq, granted: time.Now()}
-}
-
-// open reports whether u takes one more request.
-func (u *upstream) open() bool {
-	return u.ready && !u.gone && u.used < u.limit
-}
-
-// freeLocked picks an upstream with a free slot for t, or nil.
-func (q *Queue) freeLocked(t *ticket) *upstream {
-	if t.stuck != nil {
-		if t.stuck.open() {
-			return t.stuck
-		}
-		return nil
+	c := q.heavy[0]
+	reason := ErrFull
+	if n := len(q.heavy); n > 1 && c.tickets.n > 2*q.waiting/n {
+		reason = ErrExcess
 	}
-	if t.ask.Sticky {
-		return nil // held: nothing to stick to yet
-	}
-	if t.ask.Choose != nil {
-		if u := q.chooseLocked(t, (*upstream).open); u != nil {
-			return u
-		}
-	}
-	var best *upstream
-	n := len(q.upstreams)
-	for i := range n {
-		u := q.upstreams[(q.turn+i)%n]
-		// used/limit < best.used/best.limit, without dividing
-		if u.open() && (best == nil || u.used*best.limit < best.used*u.limit) {
-			best = u
-		}
-	}
-	q.turn++
-	return best
-}
-
-// chooseLocked asks the request's own policy.
-func (q *Queue) chooseLocked(t *ticket, may func(*upstream) bool) *upstream {
-	keys := make([]string, 0, len(q.upstreams))
-	for _, u := range q.upstreams {
-		if may(u) {
-			keys = append(keys, u.key)
-		}
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	chosen := t.ask.Choose(keys)
-	for _, u := range q.upstreams {
-		if u.key == chosen && may(u) {
-			return u
-		}
+	switch {
+	case q.standing.on:
+		q.refuseLocked(c.tickets.oldest, reason) // the likeliest to be gone
+	case c.key == t.ask.Client && c.class.name == t.ask.Class:
+		return q.refusalLocked(reason)
+	default:
+		q.refuseLocked(c.tickets.newest, reason)
 	}
 	return nil
 }
 
-// stickLocked binds a sticky ticket to one ready upstream; while there is none
-// it stays unbound.
-func (q *Queue) stickLocked(t *ticket) {
-	may := func(u *upstream) bool { return u.ready && !u.gone }
-	t.stuck = q.chooseLocked(t, may)
-	if t.stuck != nil {
+// placeLocked puts t where it waits.
+func (q *Queue) placeLocked(t *ticket) {
+	if q.held {
+		t.held = true
+		q.holding.insert(t)
 		return
 	}
-	for _, u := range q.upstreams { // the policy declined: any will do
-		if may(u) {
-			t.stuck = u
+	q.stickLocked(t)
+	l := &q.line
+	if t.stuck != nil {
+		l = &t.stuck.line
+	}
+	l.fast.push(t, &q.heavy)
+	q.work += t.cost
+}
+
+// unplaceLocked takes t from where it waits.
+func (q *Queue) unplaceLocked(t *ticket) {
+	switch {
+	case t.held:
+		q.holding.remove(t)
+		t.held = false
+	case t.ask.Upstream != "":
+		q.findLocked(t.ask.Upstream).ahead.remove(t)
+	default:
+		q.work -= t.cost
+		t.order.remove(t, &q.heavy)
+	}
+}
+
+// takeLocked ends the waiting of t.
+func (q *Queue) takeLocked(t *ticket) {
+	q.unplaceLocked(t)
+	if t.ask.Upstream == "" {
+		q.waiting--
+	}
+}
+
+// emptyLocked takes everybody from where he waits, oldest first.
+func (q *Queue) emptyLocked() []*ticket {
+	var all ticketList
+	drain := func(o *order) {
+		if o == nil {
 			return
 		}
+		for t := o.next(false); t != nil; t = o.next(false) {
+			q.unplaceLocked(t)
+			all.insert(t)
+		}
 	}
+	for t := q.holding.oldest; t != nil; t = q.holding.oldest {
+		q.unplaceLocked(t)
+		all.insert(t)
+	}
+	drain(q.line.fast)
+	drain(q.line.slow)
+	for _, u := range q.upstreams {
+		drain(u.line.fast)
+		drain(u.line.slow)
+	}
+	list := make([]*ticket, 0, all.n)
+	for t := all.oldest; t != nil; t = all.oldest {
+		all.remove(t)
+		list = append(list, t)
+	}
+	return list
 }
 
-// homeLocked is the heap that t waits in.
-func (q *Queue) homeLocked(t *ticket) *ticketHeap {
-	if t.stuck != nil {
-		return &t.stuck.tickets
-	}
-	return &q.tickets
-}
-
-// rehomeLocked finds new upstreams for sticky tickets whose own went away.
-func (q *Queue) rehomeLocked(orphans []*ticket) {
-	for _, t := range orphans {
-		q.stickLocked(t)
-		q.homeLocked(t).push(t)
-	}
-}
-
-// readinessLocked notices that the pool begins or ceases to be held.
+// readinessLocked notices that the pool begins or ceases to be held. The held
+// keep their order, go before all who come after them, and go to a limit that
+// grows with their answers: an application that has just started is not met by
+// the whole queue at once.
 func (q *Queue) readinessLocked() {
 	held := true
 	for _, u := range q.upstreams {
-		if u.ready && !u.gone {
-			held = false
-		}
+		held = held && !u.fit()
 	}
 	if held == q.held {
 		return
 	}
+	waiting := q.emptyLocked()
 	q.held = held
+	q.standing = standing{}
 	if !held {
 		q.released = time.Now()
-		var unbound []*ticket
-		for _, t := range q.tickets.all() {
-			if t.ask.Sticky {
-				q.tickets.remove(t)
-				unbound = append(unbound, t)
-			}
+		for _, u := range q.upstreams {
+			u.ramp = min(1, len(waiting))
 		}
-		q.rehomeLocked(unbound)
 	}
-	q.rearmLocked()
+	for _, t := range waiting {
+		t.held = true
+		q.holding.insert(t)
+		q.rearmLocked(t)
+	}
 }
 
-// rearmLocked sets every waiting ticket's timer to its deadline.
-func (q *Queue) rearmLocked() {
-	rearm := func(tickets ticketHeap) {
-		for _, t := range tickets {
-			t.timer.Reset(max(0, time.Until(q.deadlineLocked(t))))
-		}
-	}
-	rearm(q.tickets)
-	for _, u := range q.upstreams {
-		rearm(u.tickets)
-	}
+// rearmLocked sets t's timer to its deadline.
+func (q *Queue) rearmLocked(t *ticket) {
+	t.timer.Reset(max(0, time.Until(q.deadlineLocked(t))))
 }
 
 func (q *Queue) findLocked(key string) *upstream {
@@ -520,11 +638,12 @@ func (q *Queue) findLocked(key string) *upstream {
 	return nil
 }
 
+// limitLocked is the sum of the limits of the upstreams that are fit.
 func (q *Queue) limitLocked() int {
 	sum := 0
 	for _, u := range q.upstreams {
-		if !u.gone {
-			sum += u.limit
+		if u.fit() {
+			sum += u.limit()
 		}
 	}
 	return sum
@@ -537,21 +656,9 @@ func (q *Queue) depthLocked() int {
 	return max(minDepth, depthPerSlot*q.limitLocked())
 }
 
-func (q *Queue) giveBackLocked(s *Slot) {
-	if s.back {
-		return
+func (q *Queue) observeLocked(now time.Time) {
+	if slots := q.limitLocked(); slots > 0 {
+		lost := q.counts.Full + q.counts.Excess + q.counts.Wait + q.counts.Left
+		q.standing.observe(now, q.work/time.Duration(slots), lost, q.costs.typical)
 	}
-	s.back = true
-	u := s.u
-	u.used--
-	q.rate.mark(time.Now())
-	if u.gone && u.used == 0 && len(u.ahead) == 0 {
-		for i, known := range q.upstreams {
-			if known == u {
-				q.upstreams = append(q.upstreams[:i:i], q.upstreams[i+1:]...)
-				break
-			}
-		}
-	}
-	q.dispatchLocked()
 }

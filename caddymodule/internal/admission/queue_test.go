@@ -475,6 +475,9 @@ func randomSchedule(t *testing.T, seed uint64) {
 				}
 				time.Sleep(work)
 				inUse[slot.Upstream()].Add(-1)
+				if work%2 == 0 {
+					slot.Served()
+				}
 				slot.Release()
 				slot.Release()
 				if !again {
@@ -508,6 +511,9 @@ func randomSchedule(t *testing.T, seed uint64) {
 	}
 	if total := served.Load() + refused.Load() + left.Load(); total != 300 {
 		t.Errorf("%d of 300 ended", total)
+	}
+	for range 20 { // answers that end the ramp after the last time held
+		mustAdmit(t, q, Ask{}).Served()
 	}
 	// No slot leaked: all of them can be claimed at once.
 	for range 3 * limit {

@@ -5,12 +5,18 @@ import "time"
 // Slot is the right to be in flight at one upstream. Its methods are safe for
 // concurrent use.
 type Slot struct {
-	q       *Queue
-	u       *upstream
-	at      time.Time // when the request arrived first
-	seq     uint64    // its place among the arrivals
-	granted time.Time
-	back    bool // q.mu
+	q        *Queue
+	u        *upstream
+	at       time.Time // when the request arrived first
+	seq      uint64    // its place among the arrivals
+	granted  time.Time
+	expected time.Duration // what it was charged
+	client   *client       // who was charged; nil: nobody
+	route    *route        // nil: a probe
+
+	back       bool  // q.mu
+	slow       bool  // q.mu; its route was slow when it was sent
+	prev, next *Slot // q.mu; in route.running
 }
 
 // Upstream is the key of the upstream that the slot belongs to.
@@ -19,11 +25,21 @@ func (s *Slot) Upstream() string { return s.u.key }
 // Waited is the time between arrival and grant.
 func (s *Slot) Waited() time.Duration { return s.granted.Sub(s.at) }
 
-// Release gives the slot back. It is safe to call twice.
+// Release gives the slot back without a lesson: nothing was sent, or the answer
+// tells nothing of what such a request costs. It is safe to call twice.
 func (s *Slot) Release() {
 	s.q.mu.Lock()
 	defer s.q.mu.Unlock()
-	s.q.giveBackLocked(s)
+	s.q.giveBackLocked(s, 0)
+}
+
+// Served gives the slot back when the application has ended its answer. The time
+// since the grant is what the request has cost. It is safe to call twice.
+func (s *Slot) Served() {
+	took := time.Since(s.granted)
+	s.q.mu.Lock()
+	defer s.q.mu.Unlock()
+	s.q.giveBackLocked(s, max(took, 1))
 }
 
 // Quarantine gives the slot back after d, for an exchange of which nobody knows
@@ -31,4 +47,35 @@ func (s *Slot) Release() {
 // Release.
 func (s *Slot) Quarantine(d time.Duration) {
 	time.AfterFunc(d, s.Release)
+}
+
+// Report is what an application says of itself.
+type Report struct {
+	// Limit is the most requests it wants at once; 0: it does not say.
+	Limit int
+	// Drain: it wants no new requests; Ready ends that.
+	Drain, Ready bool
+}
+
+// Report takes in what the application at this slot's upstream says of itself. A
+// learned limit becomes what it says, for half a minute; a configured one is
+// lowered to it and never raised.
+func (s *Slot) Report(r Report) {
+	if r.Limit > 0 {
+		s.q.mu.Lock()
+		if s.u.fixed > 0 {
+			s.u.cap = r.Limit
+		} else {
+			s.u.learned.report(time.Now(), r.Limit)
+		}
+		s.q.dispatchLocked(time.Now())
+		s.q.mu.Unlock()
+	}
+	if r.Drain || r.Ready {
+		s.q.change(s.u.key, func(u *upstream) bool {
+			was := u.drained
+			u.drained = r.Drain
+			return was != u.drained
+		})
+	}
 }

@@ -10,7 +10,10 @@ type Snapshot struct {
 	InFlight  int             // slots out
 	Limit     int             // most slots out, all upstreams together
 	DrainRate float64         // slots given back per second, of late
+	Standing  bool            // the queue does not go away; the newest go first
 	Upstreams []UpstreamState // in the order of the configuration
+	Classes   []ClassState    // in the order of the configuration
+	Routes    []RouteState    // in no order
 	Counts    Counts
 }
 
@@ -20,29 +23,82 @@ type UpstreamState struct {
 	Ready    bool
 	InFlight int
 	Limit    int
+	Learned  bool // the limit is not configured
+}
+
+// ClassState is one class in a Snapshot.
+type ClassState struct {
+	Name    string
+	Waiting int
+}
+
+// RouteState is what is known of a route in a Snapshot.
+type RouteState struct {
+	Name     string
+	Cost     time.Duration // expected
+	Slow     bool
+	InFlight int
+}
+
+// Counts add up since the queue was made.
+type Counts struct {
+	Granted uint64 // slots given out to requests
+	Full    uint64 // refused with ErrFull
+	Wait    uint64 // refused with ErrWait
+	Shed    uint64 // refused with ErrShed
+	Excess  uint64 // refused with ErrExcess
+	Held    uint64 // refused with ErrHeld
+	Left    uint64 // left while waiting
 }
 
 // Stats returns a snapshot.
 func (q *Queue) Stats() Snapshot {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := time.Now()
 	s := Snapshot{
 		Held:      q.held,
 		Waiting:   q.waiting,
 		Depth:     q.depthLocked(),
 		Limit:     q.limitLocked(),
-		DrainRate: q.rate.perSecond(time.Now()),
+		DrainRate: q.rate.perSecond(now),
 		Counts:    q.counts,
 	}
 	for _, u := range q.upstreams {
 		s.InFlight += u.used
 		if !u.gone {
 			s.Upstreams = append(s.Upstreams, UpstreamState{
-				Key: u.key, Ready: u.ready, InFlight: u.used, Limit: u.limit,
+				Key: u.key, Ready: u.ready && !u.drained, InFlight: u.used, Limit: u.limit(), Learned: u.fixed == 0,
 			})
 		}
 	}
+	s.Standing = q.standing.on
+	for i, c := range q.cfg.Classes {
+		state := ClassState{Name: c.Name, Waiting: q.line.waiting(i)}
+		for _, u := range q.upstreams {
+			state.Waiting += u.line.waiting(i)
+		}
+		s.Classes = append(s.Classes, state)
+	}
+	for name, r := range q.costs.routes {
+		s.Routes = append(s.Routes, RouteState{
+			Name: name, Cost: q.costs.expected(r, now), Slow: q.costs.slow(r, now), InFlight: r.inFlight,
+		})
+	}
 	return s
+}
+
+// waiting counts the tickets of a class.
+func (l *line) waiting(class int) int {
+	n := 0
+	for _, o := range []*order{l.fast, l.slow} {
+		if o != nil {
+			for _, c := range o.classes[class].active {
+				n += c.tickets.n
+			}
+		}
+	}
+	return n
 }
 
 // meter counts events per second over the last ten seconds.

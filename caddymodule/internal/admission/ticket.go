@@ -1,58 +1,68 @@
 package admission
 
-import (
-	"container/heap"
-	"slices"
-	"time"
-)
+import "time"
 
 // ticket is one request that waits. Its fields belong to the queue's lock,
-// except that slot may be read once granted is closed.
+// except that slot and err may be read once done is closed.
 type ticket struct {
-	ask     Ask
-	at      time.Time
-	seq     uint64
-	index   int       // place in its heap; -1 outside
-	stuck   *upstream // sticky: the one it waits for
-	slot    *Slot
-	granted chan struct{}
-	timer   *time.Timer
+	ask   Ask
+	at    time.Time     // arrival
+	seq   uint64        // place among the arrivals
+	route *route        // what it is expected to cost, and whether that is slow; nil: a probe
+	cost  time.Duration // expected when it was queued; what the sums count
+	stuck *upstream     // sticky: the one it waits for
+
+	// Where it waits: among the held, as one of a client's in an order, or, a
+	// probe, ahead of an upstream.
+	held       bool
+	order      *order
+	client     *client
+	prev, next *ticket // older, newer
+	charged    *client // who was charged for it when its turn came
+
+	slot  *Slot
+	err   error
+	done  chan struct{} // closed when slot or err is set
+	timer *time.Timer   // fires at the deadline
 }
 
-// wait makes t ready to be queued for at most d.
-func (t *ticket) wait(d time.Duration) {
-	t.granted = make(chan struct{})
-	t.timer = time.NewTimer(d)
+// ticketList holds tickets by age. Almost all come at the end; one that comes
+// again, or has proven its age, is put in its place.
+type ticketList struct {
+	oldest, newest *ticket
+	n              int
 }
 
-// ticketHeap has the oldest arrival first; leaving from the middle is
-// O(log n), for clients leave at any time.
-type ticketHeap []*ticket
-
-func (h *ticketHeap) push(t *ticket)   { heap.Push((*heapOf)(h), t) }
-func (h *ticketHeap) pop() *ticket     { return heap.Pop((*heapOf)(h)).(*ticket) }
-func (h *ticketHeap) remove(t *ticket) { heap.Remove((*heapOf)(h), t.index) }
-func (h ticketHeap) all() []*ticket    { return slices.Clone(h) }
-
-// heapOf keeps the words of container/heap out of the queue's sight.
-type heapOf []*ticket
-
-func (h heapOf) Len() int           { return len(h) }
-func (h heapOf) Less(i, j int) bool { return h[i].seq < h[j].seq }
-func (h heapOf) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+func (l *ticketList) insert(t *ticket) {
+	after := l.newest
+	for after != nil && after.seq > t.seq {
+		after = after.prev
+	}
+	t.prev = after
+	if after == nil {
+		t.next, l.oldest = l.oldest, t
+	} else {
+		t.next, after.next = after.next, t
+	}
+	if t.next == nil {
+		l.newest = t
+	} else {
+		t.next.prev = t
+	}
+	l.n++
 }
-func (h *heapOf) Push(x any) {
-	t := x.(*ticket)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-func (h *heapOf) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	t.index = -1
-	*h = old[:len(old)-1]
-	return t
+
+func (l *ticketList) remove(t *ticket) {
+	if t.prev == nil {
+		l.oldest = t.next
+	} else {
+		t.prev.next = t.next
+	}
+	if t.next == nil {
+		l.newest = t.prev
+	} else {
+		t.next.prev = t.prev
+	}
+	t.prev, t.next = nil, nil
+	l.n--
 }

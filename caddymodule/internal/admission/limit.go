@@ -1,0 +1,209 @@
+package admission
+
+import (
+	"math"
+	"time"
+)
+
+// lastPause is the longest pause between vain tries, by direction. More slots are
+// tried often: workers that were added should not stand idle. Fewer, if they are
+// too few, cost throughput for a window.
+var lastPause = [2]time.Duration{4 * time.Second, 30 * time.Second}
+
+// learner finds the limit of one upstream: the smallest number of requests at
+// once with which the application does as much as it can.
+//
+// It climbs on throughput, measured while all slots were out. More slots are
+// tried while each of them adds its part; fewer are tried where they seem to
+// wait for each other inside the application, which costs nothing if that is so.
+// A try lasts one window and is taken back if it did not pay; after a vain try
+// the next in that direction waits longer. Nobody is refused for it.
+//
+// Looking at latency alone (Vegas, gradient) needs an idle moment to know what
+// latency would be without a queue, and an application under load has none.
+type learner struct {
+	limit int
+
+	// The running window.
+	full  time.Duration // for how long all slots were out
+	done  int           // answers meanwhile
+	began time.Time     // of the window
+	last  time.Time     // when inFlight changed last
+
+	rate  float64 // answers a second at limit, of the last window; 0: none yet
+	tried tryState
+	back  int              // limit before the try
+	wait  [2]time.Duration // pause after the next vain try, by direction
+	next  [2]time.Time     // no try before, by direction
+	alone float64          // seconds; service time with little else in flight, of late
+
+	reported time.Time // the application said its limit itself
+}
+
+type tryState int
+
+const (
+	notTrying tryState = iota
+	tryingMore
+	tryingLess
+)
+
+const (
+	startLimit = DefaultLimit
+	maxLimit   = 1000
+
+	// A window has so many answers or lasts so long; fewer say nothing.
+	windowAnswers = 32
+	windowTime    = 250 * time.Millisecond
+	windowMost    = 2 * time.Second
+	windowFewest  = 8
+
+	// A slot more has paid when throughput grew by payShare of what it would
+	// have grown had the slots been independent.
+	payShare = 0.4
+	// A slot less has cost nothing when throughput stayed within costless.
+	costless = 0.97
+	// Below this a try of fewer slots ends at once.
+	hopeless = 0.85
+
+	firstPause = time.Second
+
+	// Another throughput at the same limit means another application.
+	changed = 0.2
+
+	// What the application said of itself holds so long.
+	reportHolds = 30 * time.Second
+)
+
+func newLearner() learner {
+	return learner{limit: startLimit, wait: [2]time.Duration{firstPause, firstPause}}
+}
+
+// moved takes in a change of the number in flight from before, and whether it was
+// an answer. It must be told of every change; it returns whether the limit is
+// another now.
+func (l *learner) moved(now time.Time, before int, answered bool) bool {
+	if l.began.IsZero() {
+		l.began, l.last = now, now
+	}
+	if before >= l.limit {
+		l.full += now.Sub(l.last)
+		if answered {
+			l.done++
+		}
+	}
+	l.last = now
+	enough := l.done >= max(windowAnswers, 2*l.limit) && l.full >= windowTime ||
+		l.done >= windowFewest && l.full >= windowMost
+	if l.tried == tryingLess && l.done >= windowFewest && float64(l.done) < hopeless*l.rate*l.full.Seconds() {
+		enough = true // it costs something: no need to know how much
+	}
+	if !enough || now.Before(l.reported.Add(reportHolds)) {
+		return false
+	}
+	rate := float64(l.done) / l.full.Seconds()
+	l.full, l.done, l.began = 0, 0, now
+	was := l.limit
+	l.judge(now, rate)
+	return l.limit != was
+}
+
+// served takes in a service time that was measured beside others - 1 requests.
+// With few of them it is what the application needs for one.
+func (l *learner) served(took time.Duration, others int) {
+	if others > max(1, l.limit/4) {
+		return
+	}
+	if x := took.Seconds(); l.alone == 0 || x < l.alone {
+		l.alone = x
+	} else {
+		l.alone += (x - l.alone) / 16
+	}
+}
+
+func (l *learner) judge(now time.Time, rate float64) {
+	switch l.tried {
+	case tryingMore:
+		grown, hoped := rate/l.rate-1, float64(l.limit)/float64(l.back)-1
+		switch {
+		case grown >= payShare*hoped:
+			l.keep(rate)
+		case grown > 1-costless && l.limit-l.back > 1:
+			// The knee is between the two: as many as had room.
+			l.limit = min(l.limit, l.back+max(1, int(math.Ceil(float64(l.back)*grown))))
+			l.keep(0)
+			l.vain(now, 0)
+		default:
+			l.limit = l.back
+			l.tried = notTrying
+			l.vain(now, 0)
+		}
+		return
+	case tryingLess:
+		if rate >= costless*l.rate {
+			l.keep(max(rate, costless*l.rate))
+		} else {
+			l.limit = l.back
+			l.tried = notTrying
+			l.vain(now, 1)
+		}
+		return
+	}
+	if l.rate > 0 && math.Abs(rate/l.rate-1) > changed {
+		l.wait, l.next = [2]time.Duration{firstPause, firstPause}, [2]time.Time{}
+	}
+	l.rate = rate
+	l.try(now)
+}
+
+// keep makes the try the state; rate 0 means that it must be measured first.
+func (l *learner) keep(rate float64) {
+	which := 0
+	if l.tried == tryingLess {
+		which = 1
+	}
+	l.wait[which] = firstPause
+	l.tried, l.rate = notTrying, rate
+}
+
+func (l *learner) vain(now time.Time, which int) {
+	l.next[which] = now.Add(l.wait[which])
+	l.wait[which] = min(2*l.wait[which], lastPause[which])
+}
+
+// try begins the next try, if it is time for one.
+func (l *learner) try(now time.Time) {
+	// Seconds that a request takes now, by Little's law, against what one takes
+	// alone: more than twice means that they wait for each other.
+	crowded := l.alone > 0 && float64(l.limit)/l.rate > 2*l.alone
+	more := !now.Before(l.next[0]) && l.limit < maxLimit
+	less := !now.Before(l.next[1]) && l.limit > 1
+	switch {
+	case less && (crowded || !more):
+		l.begin(tryingLess, l.limit-l.step(1))
+	case more:
+		l.begin(tryingMore, min(maxLimit, l.limit+l.step(0)))
+	}
+}
+
+// step is half the limit while the last try in this direction has paid.
+func (l *learner) step(which int) int {
+	if l.wait[which] == firstPause {
+		return max(1, l.limit/2)
+	}
+	return max(1, l.limit/8)
+}
+
+func (l *learner) begin(try tryState, limit int) {
+	l.back, l.limit, l.tried = l.limit, limit, try
+}
+
+// report sets what the application says of itself; 0 ends that.
+func (l *learner) report(now time.Time, limit int) {
+	if limit == 0 {
+		l.reported = time.Time{}
+		return
+	}
+	l.limit, l.reported, l.tried, l.rate = min(max(limit, 1), maxLimit), now, notTrying, 0
+	l.full, l.done = 0, 0
+}

@@ -1,0 +1,157 @@
+package admission
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// workers is a model of an application: n workers, each one request at a time,
+// one line before them, and a gap between an answer and the next request.
+type workers struct {
+	n       int
+	service time.Duration
+	jitter  float64
+	gap     time.Duration
+	rnd     *rand.Rand
+
+	now  time.Time
+	free []time.Time // when each worker is free
+}
+
+// drive keeps the learner's slots full for d and returns answers per second.
+func (w *workers) drive(l *learner, d time.Duration) float64 {
+	end := w.now.Add(d)
+	var running []time.Time // when each request ends
+	answers := 0
+	start := w.now
+	for w.now.Before(end) {
+		for len(running) < l.limit {
+			if len(w.free) != w.n {
+				w.free = make([]time.Time, w.n)
+			}
+			first := 0
+			for i := range w.free {
+				if w.free[i].Before(w.free[first]) {
+					first = i
+				}
+			}
+			begin := w.free[first]
+			if sent := w.now.Add(w.gap); begin.Before(sent) {
+				begin = sent
+			}
+			took := time.Duration(float64(w.service) * (1 + w.jitter*w.rnd.NormFloat64()))
+			w.free[first] = begin.Add(max(took, w.service/2))
+			l.moved(w.now, len(running), false)
+			running = append(running, w.free[first])
+		}
+		next := 0
+		for i := range running {
+			if running[i].Before(running[next]) {
+				next = i
+			}
+		}
+		w.now = running[next]
+		running = append(running[:next], running[next+1:]...)
+		l.moved(w.now, len(running)+1, true)
+		answers++
+	}
+	return float64(answers) / w.now.Sub(start).Seconds()
+}
+
+func newWorkers(n int, service time.Duration, jitter float64) *workers {
+	return &workers{n: n, service: service, jitter: jitter, gap: 200 * time.Microsecond,
+		rnd: rand.New(rand.NewPCG(uint64(n), 7)), now: time.Unix(1e9, 0)}
+}
+
+// best is the throughput of the best fixed limit.
+func best(n int, service time.Duration, jitter float64) float64 {
+	most := 0.0
+	for _, limit := range []int{n, n + 1, 2 * n} {
+		w := newWorkers(n, service, jitter)
+		fixed := &learner{limit: limit, reported: w.now.Add(time.Hour)}
+		most = max(most, w.drive(fixed, 5*time.Second))
+	}
+	return most
+}
+
+func TestLimitFindsWhatTheWorkersCanTake(t *testing.T) {
+	for _, c := range []struct {
+		n       int
+		service time.Duration
+	}{{1, 20 * time.Millisecond}, {2, 20 * time.Millisecond}, {4, 20 * time.Millisecond}, {32, 20 * time.Millisecond},
+		{1, 3 * time.Millisecond}, {2, 3 * time.Millisecond}, {2, 100 * time.Millisecond}} {
+		for _, jitter := range []float64{0, 0.1} {
+			t.Run(fmt.Sprint(c.n, " workers of ", c.service, " jitter ", jitter), func(t *testing.T) {
+				w := newWorkers(c.n, c.service, jitter)
+				l := newLearner()
+				w.drive(&l, max(10*time.Second, 300*c.service))
+				got, want := w.drive(&l, 20*time.Second), best(c.n, c.service, jitter)
+				t.Logf("limit %d, %.1f answers/s, the best fixed limit has %.1f", l.limit, got, want)
+				if got < 0.95*want {
+					t.Errorf("%.1f answers/s with limit %d, want 95%% of %.1f", got, l.limit, want)
+				}
+				if most := c.n + max(1, c.n/4); l.limit > most+1 {
+					t.Errorf("limit %d for %d workers", l.limit, c.n)
+				}
+			})
+		}
+	}
+}
+
+func TestLimitFollowsWorkersThatComeAndGo(t *testing.T) {
+	w := newWorkers(2, 20*time.Millisecond, 0.05)
+	l := newLearner()
+	for _, n := range []int{2, 16, 4, 1, 8} {
+		w.n, w.free = n, nil
+		w.drive(&l, 10*time.Second)
+		got, want := w.drive(&l, 10*time.Second), best(n, w.service, w.jitter)
+		t.Logf("%d workers: limit %d, %.0f of %.0f answers/s", n, l.limit, got, want)
+		if got < 0.95*want || l.limit > n+max(2, n/2) {
+			t.Errorf("%d workers: limit %d, %.0f of %.0f answers/s", n, l.limit, got, want)
+		}
+	}
+}
+
+func TestLimitFollowsAnApplicationThatGetsSlowerAndFaster(t *testing.T) {
+	w := newWorkers(4, 10*time.Millisecond, 0.05)
+	l := newLearner()
+	for _, service := range []time.Duration{10, 50, 5, 20} {
+		w.service = service * time.Millisecond
+		w.drive(&l, 10*time.Second)
+		got, want := w.drive(&l, 10*time.Second), best(4, w.service, w.jitter)
+		t.Logf("%v: limit %d, %.0f of %.0f answers/s", w.service, l.limit, got, want)
+		if got < 0.95*want || l.limit > 7 {
+			t.Errorf("%v: limit %d, %.0f of %.0f answers/s", w.service, l.limit, got, want)
+		}
+	}
+}
+
+func TestLimitIsLeftAloneWithoutLoad(t *testing.T) {
+	l := newLearner()
+	now := time.Unix(1e9, 0)
+	for range 10_000 {
+		l.moved(now, 0, false)
+		now = now.Add(10 * time.Millisecond)
+		l.moved(now, 1, true)
+		now = now.Add(10 * time.Millisecond)
+	}
+	if l.limit != startLimit {
+		t.Errorf("limit %d after a quiet time", l.limit)
+	}
+}
+
+func TestReportedLimitHoldsForAWhile(t *testing.T) {
+	w := newWorkers(4, 10*time.Millisecond, 0)
+	l := newLearner()
+	l.report(w.now, 30)
+	w.drive(&l, reportHolds-time.Second)
+	if l.limit != 30 {
+		t.Errorf("limit %d, the application said 30", l.limit)
+	}
+	w.drive(&l, 30*time.Second)
+	if l.limit > 7 {
+		t.Errorf("limit %d long after the report, for 4 workers", l.limit)
+	}
+}

@@ -1,0 +1,448 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sim offers load to a queue in a bubble: time is exact and costs nothing.
+type sim struct {
+	t   *testing.T
+	q   *Queue
+	rnd *rand.Rand
+	app chan struct{} // the application's workers
+
+	wg   sync.WaitGroup
+	mu   sync.Mutex                 // also of rnd
+	took map[string][]time.Duration // of those that were served in time, by name
+	lost map[string]map[error]int   // of those that were not, by name and reason
+}
+
+// visit is one request of a client with one second of patience.
+type visit struct {
+	name    string // whose figures it counts to
+	ask     Ask
+	service time.Duration
+}
+
+const patience = time.Second
+
+func simulate(t *testing.T, cfg Config, workers int, f func(*sim)) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sim{
+			t: t, q: pool(cfg, 1), rnd: rand.New(rand.NewPCG(1, 2)), app: make(chan struct{}, workers),
+			took: map[string][]time.Duration{}, lost: map[string]map[error]int{},
+		}
+		f(s)
+		s.wg.Wait()
+		if stats := s.q.Stats(); stats.Waiting != 0 || stats.InFlight != 0 {
+			t.Errorf("left behind: %d waiting, %d in flight", stats.Waiting, stats.InFlight)
+		}
+	})
+}
+
+func (s *sim) ask(v visit) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	start := time.Now()
+	slot, err := s.q.Admit(ctx, v.ask)
+	if err == nil {
+		s.app <- struct{}{} // the application's own line
+		time.Sleep(v.service)
+		<-s.app
+		slot.Served()
+	}
+	took := time.Since(start)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && took <= patience {
+		s.took[v.name] = append(s.took[v.name], took)
+		return
+	}
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		err = refusal.Reason
+	}
+	if s.lost[v.name] == nil {
+		s.lost[v.name] = map[error]int{}
+	}
+	s.lost[v.name][err]++
+}
+
+// open offers visits at a rate, whatever becomes of them, with random gaps.
+func (s *sim) open(rate float64, d time.Duration, next func(i int) visit) {
+	s.wg.Go(func() {
+		end := time.Now().Add(d)
+		for i := 0; time.Now().Before(end); i++ {
+			v := next(i)
+			s.wg.Go(func() { s.ask(v) })
+			s.mu.Lock()
+			gap := s.rnd.ExpFloat64() / rate
+			s.mu.Unlock()
+			time.Sleep(time.Duration(gap * float64(time.Second)))
+		}
+	})
+}
+
+// closed has n clients of whom each asks again when it was answered.
+func (s *sim) closed(n int, d time.Duration, next func(client int) visit) {
+	end := time.Now().Add(d)
+	for c := range n {
+		s.wg.Go(func() {
+			for time.Now().Before(end) {
+				s.ask(next(c))
+				time.Sleep(100 * time.Microsecond)
+			}
+		})
+	}
+}
+
+// figures says what became of the visits of a name.
+func (s *sim) figures(name string) (served int, p50, p99 time.Duration) {
+	took := slices.Clone(s.took[name])
+	slices.Sort(took)
+	if len(took) == 0 {
+		return 0, 0, 0
+	}
+	s.t.Logf("%s: %d served, p50 %v, p99 %v, not: %v", name, len(took), took[len(took)/2], took[len(took)*99/100], s.lost[name])
+	return len(took), took[len(took)/2], took[len(took)*99/100]
+}
+
+const (
+	page = 3200 * time.Microsecond
+	rate = float64(time.Second) / float64(page) // of one worker
+)
+
+func TestOverloadKeepsTheApplicationBusyForThoseWhoAreStillThere(t *testing.T) {
+	for _, times := range []float64{2, 5, 20} {
+		for _, workers := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%.0f times %d workers", times, workers), func(t *testing.T) {
+				simulate(t, Config{Limit: workers}, workers, func(s *sim) {
+					capacity := float64(workers) * rate
+					s.open(times*capacity, 5*time.Second, func(int) visit { return visit{"page", Ask{Route: "/"}, page} })
+					s.wg.Wait()
+					served, p50, p99 := s.figures("page")
+					if share := float64(served) / (5 * capacity); share < 0.97 || p50 > 50*time.Millisecond || p99 > 500*time.Millisecond {
+						t.Errorf("%.0f%% of capacity, p50 %v, p99 %v", 100*share, p50, p99)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestBurstThatDrainsIsServedWhole(t *testing.T) {
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		for range 40 { // a page with its pictures; 0.8 s of work
+			s.wg.Go(func() { s.ask(visit{"burst", Ask{Route: "/"}, 20 * time.Millisecond}) })
+		}
+		s.wg.Wait()
+		if served, _, _ := s.figures("burst"); served != 40 {
+			t.Errorf("%d of 40 served: %v", served, s.lost)
+		}
+	})
+}
+
+func TestPatientClientsWaitForEachOtherWithoutLoss(t *testing.T) {
+	simulate(t, Config{Limit: 1, Wait: 60 * time.Second, Depth: 1000}, 1, func(s *sim) {
+		s.closed(100, 10*time.Second, func(int) visit { return visit{"patient", Ask{Route: "/"}, page} })
+		s.wg.Wait()
+		served, p50, p99 := s.figures("patient")
+		if len(s.lost["patient"]) != 0 || p99 > p50*6/5 {
+			t.Errorf("%d served, p50 %v, p99 %v, lost %v; want one after the other", served, p50, p99, s.lost)
+		}
+	})
+}
+
+func TestRequestWhoseWaitCannotFitIsRefusedAtOnce(t *testing.T) {
+	simulate(t, Config{Limit: 1, Wait: 200 * time.Millisecond}, 1, func(s *sim) {
+		ask := Ask{Route: "/"}
+		for range 20 { // let it learn
+			s.ask(visit{"learn", ask, 50 * time.Millisecond})
+		}
+		for range 10 {
+			s.wg.Go(func() { s.ask(visit{"wave", ask, 50 * time.Millisecond}) })
+		}
+		synctest.Wait()
+		stats := s.q.Stats()
+		if stats.Counts.Wait < 4 || stats.Waiting > 5 {
+			t.Errorf("%d refused at once, %d wait for 200ms with 50ms each", stats.Counts.Wait, stats.Waiting)
+		}
+		var r *Refusal
+		if _, err := s.q.Admit(t.Context(), ask); !errors.As(err, &r) || !errors.Is(err, ErrWait) || r.Wait < 150*time.Millisecond || r.Ahead != stats.Waiting {
+			t.Errorf("refusal %+v (%v)", r, err)
+		}
+	})
+}
+
+func TestOwnDeadlineIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Classes: []Class{{Name: "pages", Weight: 1}, {Name: "api", Weight: 1, Wait: 2 * time.Second}}}, 1)
+		mustAdmit(t, q, Ask{})
+		for _, c := range []struct {
+			ask  Ask
+			want time.Duration
+		}{{Ask{Wait: 100 * time.Millisecond}, 100 * time.Millisecond}, {Ask{Class: "api"}, 2 * time.Second}, {Ask{Class: "pages"}, 5 * time.Second}, {Ask{Wait: -1}, 0}} {
+			start := time.Now()
+			if _, err := q.Admit(t.Context(), c.ask); !errors.Is(err, ErrWait) || time.Since(start) != c.want {
+				t.Errorf("%+v: %v after %v, want %v", c.ask, err, time.Since(start), c.want)
+			}
+		}
+	})
+}
+
+func TestGreedyClientDoesNotSlowThePolite(t *testing.T) {
+	polite := func(s *sim) {
+		for i := range 20 {
+			s.open(rate/2/20, 20*time.Second, func(int) visit { return visit{"polite", Ask{Client: fmt.Sprint(i), Route: "/"}, page} })
+		}
+	}
+	var without time.Duration
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		polite(s)
+		s.wg.Wait()
+		_, _, without = s.figures("polite")
+	})
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		polite(s)
+		s.closed(100, 20*time.Second, func(int) visit { return visit{"greedy", Ask{Client: "greedy", Route: "/"}, page} })
+		s.wg.Wait()
+		_, _, with := s.figures("polite")
+		s.figures("greedy")
+		if with > 2*without || len(s.lost["polite"]) != 0 {
+			t.Errorf("p99 of the polite %v, without the greedy one %v; lost %v", with, without, s.lost["polite"])
+		}
+	})
+}
+
+func TestSlowRouteDoesNotStallTheOthers(t *testing.T) {
+	pages := func(s *sim) {
+		s.open(rate/2, 20*time.Second, func(int) visit { return visit{"page", Ask{Route: "/"}, page} })
+	}
+	for _, workers := range []int{2, 4} {
+		t.Run(fmt.Sprint(workers, " workers"), func(t *testing.T) {
+			var without time.Duration
+			simulate(t, Config{Limit: workers}, workers, func(s *sim) {
+				pages(s)
+				s.wg.Wait()
+				_, _, without = s.figures("page")
+			})
+			simulate(t, Config{Limit: workers}, workers, func(s *sim) {
+				pages(s)
+				s.open(float64(workers-1), 20*time.Second, func(int) visit { return visit{"slow", Ask{Route: "/slow"}, 3 * time.Second} })
+				s.wg.Wait()
+				served, _, with := s.figures("page")
+				s.figures("slow")
+				if with > 5*without || len(s.lost["page"]) != 0 {
+					t.Errorf("%d pages, p99 %v, without the slow route %v; lost %v", served, with, without, s.lost["page"])
+				}
+			})
+		})
+	}
+}
+
+func TestWithOneSlotSlowWorkHasABoundedShare(t *testing.T) {
+	simulate(t, Config{Limit: 1, Wait: time.Second}, 1, func(s *sim) {
+		const d = 60 * time.Second
+		s.closed(4, d, func(int) visit { return visit{"page", Ask{Route: "/"}, page} })
+		s.open(2, d, func(int) visit { return visit{"slow", Ask{Route: "/slow"}, 300 * time.Millisecond} })
+		s.wg.Wait()
+		slow, _, _ := s.figures("slow")
+		pages, _, _ := s.figures("page")
+		if share := float64(slow) * 0.3 / d.Seconds(); share > slowShare+0.05 || slow < 20 {
+			t.Errorf("%d slow requests had %.0f%% of the time", slow, 100*share)
+		}
+		if share := float64(pages) * page.Seconds() / d.Seconds(); share < 0.65 {
+			t.Errorf("pages had %.0f%% of the time", 100*share)
+		}
+	})
+}
+
+func TestClassesShareByWeightAndNobodyStarves(t *testing.T) {
+	classes := []Class{{Name: "writes", Weight: 16}, {Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}
+	simulate(t, Config{Limit: 1, Classes: classes}, 1, func(s *sim) {
+		for _, c := range classes {
+			s.closed(5, 20*time.Second, func(int) visit { return visit{c.Name, Ask{Class: c.Name, Route: c.Name}, page} })
+		}
+		s.wg.Wait()
+		n := map[string]float64{}
+		for _, c := range classes {
+			served, _, _ := s.figures(c.Name)
+			n[c.Name] = float64(served)
+		}
+		if r := n["writes"] / n["pages"]; r < 1.8 || r > 2.2 {
+			t.Errorf("writes to pages %.2f, want 2", r)
+		}
+		if r := n["pages"] / n["robots"]; r < 7 || r > 9 {
+			t.Errorf("pages to robots %.2f, want 8", r)
+		}
+	})
+}
+
+func TestClientsPayWhatTheirRequestsCost(t *testing.T) {
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		s.closed(10, 30*time.Second, func(int) visit { return visit{"cheap", Ask{Client: "a", Route: "/cheap"}, 2 * time.Millisecond} })
+		s.closed(10, 30*time.Second, func(int) visit { return visit{"dear", Ask{Client: "b", Route: "/dear"}, 6 * time.Millisecond} })
+		s.wg.Wait()
+		cheap, _, _ := s.figures("cheap")
+		dear, _, _ := s.figures("dear")
+		if r := float64(cheap) * 2 / (float64(dear) * 6); r < 0.85 || r > 1.2 {
+			t.Errorf("the one with cheap requests had %.2f times the time of the other", r)
+		}
+	})
+}
+
+func TestOwnExcessIsRefusedAsSuch(t *testing.T) {
+	simulate(t, Config{Limit: 1, Depth: 50}, 1, func(s *sim) {
+		s.closed(100, 5*time.Second, func(int) visit { return visit{"greedy", Ask{Client: "greedy", Route: "/"}, page} })
+		s.closed(3, 5*time.Second, func(c int) visit { return visit{"polite", Ask{Client: fmt.Sprint(c), Route: "/"}, page} })
+		s.wg.Wait()
+		if s.lost["greedy"][ErrExcess] == 0 || len(s.lost["polite"]) != 0 {
+			t.Errorf("greedy lost %v, polite lost %v", s.lost["greedy"], s.lost["polite"])
+		}
+	})
+}
+
+func TestWhoProvesAnEarlierArrivalGoesOldestFirstWithHalfTheShare(t *testing.T) {
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		start := time.Now()
+		s.closed(50, 10*time.Second, func(c int) visit { return visit{"new", Ask{Client: fmt.Sprint(c % 10), Route: "/"}, page} })
+		s.closed(50, 10*time.Second, func(c int) visit {
+			return visit{"returning", Ask{Client: fmt.Sprint(c % 10), Route: "/", Since: start}, page}
+		})
+		s.wg.Wait()
+		fresh, _, _ := s.figures("new")
+		returning, _, _ := s.figures("returning")
+		if share := float64(returning) / float64(fresh+returning); share < 0.4 || share > 0.55 {
+			t.Errorf("the returning had %.0f%%, want about half", 100*share)
+		}
+	})
+}
+
+func TestTheHeldComeOutSlowlyAndInOrder(t *testing.T) {
+	simulate(t, Config{Limit: 8, Depth: 1000}, 8, func(s *sim) {
+		s.q.SetReady("a", false)
+		var order []int
+		var mu sync.Mutex
+		most, running := 0, 0
+		for i := range 100 {
+			s.wg.Go(func() {
+				slot, err := s.q.Admit(s.t.Context(), Ask{Route: "/", Client: fmt.Sprint(i % 7)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				running++
+				if len(order) < 3 {
+					most = max(most, running)
+				}
+				order = append(order, i)
+				mu.Unlock()
+				time.Sleep(10 * time.Millisecond)
+				mu.Lock()
+				running--
+				mu.Unlock()
+				slot.Served()
+			})
+			synctest.Wait()
+		}
+		s.q.SetReady("a", true)
+		s.wg.Wait()
+		if most > 2 {
+			t.Errorf("%d at once among the first three", most)
+		}
+		if !slices.IsSorted(order[:50]) && len(order) == 100 {
+			// Those granted in the same instant may run in any order.
+			for i, n := range order {
+				if n < i-8 || n > i+8 {
+					t.Errorf("place %d went to request %d", i, n)
+				}
+			}
+		}
+	})
+}
+
+func TestAutoLimitFollowsTheApplicationThroughTheQueue(t *testing.T) {
+	for _, workers := range []int{1, 4, 32} {
+		t.Run(fmt.Sprint(workers), func(t *testing.T) {
+			simulate(t, Config{Depth: 1000}, workers, func(s *sim) {
+				s.closed(4*workers+8, 10*time.Second, func(int) visit { return visit{"learn", Ask{Route: "/"}, 20 * time.Millisecond} })
+				s.wg.Wait()
+				s.closed(4*workers+8, 10*time.Second, func(int) visit { return visit{"page", Ask{Route: "/"}, 20 * time.Millisecond} })
+				s.wg.Wait()
+				served, _, _ := s.figures("page")
+				limit := s.q.Stats().Upstreams[0].Limit
+				if share := float64(served) / (10 * 50 * float64(workers)); share < 0.95 || limit > workers+workers/4+2 {
+					t.Errorf("%.0f%% of what %d workers can do, limit %d", 100*share, workers, limit)
+				}
+			})
+		})
+	}
+}
+
+func TestReportsOfTheApplicationSetTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New()
+		q.Apply(Config{}, []Target{{Key: "auto"}, {Key: "fixed", Limit: 10}})
+		for _, key := range []string{"auto", "fixed"} {
+			s := mustAdmit(t, q, Ask{Upstream: key})
+			s.Report(Report{Limit: 30})
+			s.Report(Report{Drain: true})
+			s.Release()
+		}
+		stats := q.Stats()
+		if !stats.Held || stats.Upstreams[0].Limit != 30 || stats.Upstreams[1].Limit != 10 {
+			t.Fatalf("%+v", stats)
+		}
+		s := mustAdmit(t, q, Ask{Upstream: "fixed"})
+		s.Report(Report{Limit: 3, Ready: true})
+		if stats := q.Stats(); stats.Held || stats.Upstreams[1].Limit != 3 {
+			t.Fatalf("%+v", stats)
+		}
+	})
+}
+
+func BenchmarkWaitingTicket(b *testing.B) {
+	q := pool(Config{Limit: 1, Depth: 1 << 30, Wait: time.Hour}, 1)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.claimLocked(q.upstreams[0], &ticket{}, time.Now())
+	b.ReportAllocs()
+	for i := range b.N {
+		if t, _, err := q.arriveLocked(Ask{Client: clients[i%len(clients)], Route: "/"}); t == nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+var clients = func() []string {
+	var list []string
+	for i := range 1000 {
+		list = append(list, fmt.Sprint("client ", i))
+	}
+	return list
+}()
+
+func BenchmarkGrantAmongTenThousand(b *testing.B) {
+	q := pool(Config{Limit: 1, Depth: 1 << 30, Wait: time.Hour}, 1)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	slot := q.claimLocked(q.upstreams[0], &ticket{}, time.Now())
+	for i := range 10_000 {
+		q.arriveLocked(Ask{Client: clients[i%len(clients)], Route: "/"})
+	}
+	b.ReportAllocs()
+	for i := range b.N {
+		q.arriveLocked(Ask{Client: clients[i%len(clients)], Route: "/"})
+		q.giveBackLocked(slot, page)
+		slot = q.costs.routes["/"].running.oldest // the one that was granted
+	}
+}
