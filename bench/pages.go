@@ -14,26 +14,25 @@ import (
 
 // Findings are the ids of items that the site does not show as it should.
 type Findings struct {
-	Missing  []int `json:"missing,omitempty"`  // on no page
-	Repeated []int `json:"repeated,omitempty"` // more than once
-	Wrong    []int `json:"wrong,omitempty"`    // there, but not what was posted
+	Missing  []int `json:"missing,omitempty"`  // without a page, or not in their thread
+	Repeated []int `json:"repeated,omitempty"` // more than once in their thread
+	Wrong    []int `json:"wrong,omitempty"`    // their page fails, or does not show what was posted
+}
+
+// bad are the ids of all items with something wrong, each once.
+func (f Findings) bad() []int {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(f.Missing, f.Repeated, f.Wrong))))
 }
 
 func (f Findings) none() bool {
-	return len(f.Missing)+len(f.Repeated)+len(f.Wrong) == 0
+	return len(f.bad()) == 0
 }
 
-// inspect looks for every item twice: on the pages of its thread, where it must
-// stand exactly once, and on its own page, which must show what was posted.
+// inspect looks for every item twice: on its own page, which must show what was
+// posted, and on the pages of its thread, where it must stand exactly once.
 func inspect(ctx context.Context, client *http.Client, url string, items []Item, tick func()) (Findings, error) {
 	var f Findings
-	heads := slices.Sorted(maps.Values(headOf(items)))
-	seen := make(map[int]int, len(items))
-	for _, head := range slices.Compact(heads) {
-		if err := tally(ctx, client, url, head, seen); err != nil {
-			return f, err
-		}
-	}
+	var there []Item
 	for _, item := range items {
 		tick()
 		status, page, err := get(client, fmt.Sprintf("%s/item/%d", url, item.ID))
@@ -42,14 +41,31 @@ func inspect(ctx context.Context, client *http.Client, url string, items []Item,
 			return f, err
 		case ctx.Err() != nil:
 			return f, ctx.Err()
-		case status == http.StatusNotFound || seen[item.ID] == 0:
+		case status == http.StatusNotFound:
 			f.Missing = append(f.Missing, item.ID)
-		case seen[item.ID] > 1:
-			f.Repeated = append(f.Repeated, item.ID)
+			continue // what answers it heads a thread of its own
 		case status != http.StatusOK || !shows(page, item):
 			f.Wrong = append(f.Wrong, item.ID)
 		}
+		there = append(there, item)
 	}
+
+	heads := slices.Sorted(maps.Values(headOf(there)))
+	seen := make(map[int]int, len(there))
+	for _, head := range slices.Compact(heads) {
+		if err := tally(ctx, client, url, head, seen); err != nil {
+			return f, err
+		}
+	}
+	for _, item := range there {
+		switch {
+		case seen[item.ID] == 0:
+			f.Missing = append(f.Missing, item.ID)
+		case seen[item.ID] > 1:
+			f.Repeated = append(f.Repeated, item.ID)
+		}
+	}
+	slices.Sort(f.Missing)
 	return f, nil
 }
 

@@ -20,7 +20,7 @@ func inspecting(t *testing.T, change map[string]string) Findings {
 	pages := map[string]string{
 		"/item/1":     `<article id="item-1">A porter by ann</article><li id="item-2">bob: first, finally</li> <a rel="next" href="/item/1?a=b&amp;p=2">`,
 		"/item/1?p=2": `<article id="item-1">A porter by ann</article><li class="x" id="item-3">cy: seconded &amp; thirded</li>`,
-		"/item/2":     `<article id="item-2">bob: first, finally</article><li id="item-3">cy</li>`,
+		"/item/2":     `<article id="item-2">bob: first, finally</article><li id="item-3">cy: seconded</li>`,
 		"/item/3":     `<article id="item-3">cy: seconded &amp; thirded</article>`,
 	}
 	for path, page := range change {
@@ -31,8 +31,11 @@ func inspecting(t *testing.T, change map[string]string) Findings {
 		if p := r.FormValue("p"); p != "" {
 			path += "?p=" + p
 		}
-		if pages[path] == "" {
+		switch pages[path] {
+		case "":
 			w.WriteHeader(http.StatusNotFound)
+		case "503":
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		fmt.Fprint(w, pages[path])
 	}))
@@ -62,7 +65,8 @@ func TestInspectFindsWhatIsWrong(t *testing.T) {
 		{"somebody else's words", "/item/2", `<article id="item-2">bob: thirded</article>`, Findings{Wrong: []int{2}}},
 		{"words lost", "/item/3", `<article id="item-3">cy: &amp;</article>`, Findings{Wrong: []int{3}}},
 		{"author lost", "/item/2", `<article id="item-2">first, finally</article>`, Findings{Wrong: []int{2}}},
-		{"no thread at all", "/item/1", "", Findings{Missing: []int{1, 2, 3}}},
+		{"the head is lost, the rest waits for it", "/item/1", "", Findings{Missing: []int{1}}},
+		{"a page that fails", "/item/3", "503", Findings{Wrong: []int{3}}},
 	} {
 		if got := inspecting(t, map[string]string{c.path: c.page}); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v, want %+v", c.what, got, c.want)

@@ -62,7 +62,7 @@ func simulator(ctx context.Context, args []string) error {
 	}
 	result := Result{Source: source, CPUs: runtime.NumCPU(), Go: runtime.Version(), Started: time.Now().UTC().Truncate(time.Second)}
 	fmt.Printf("%s, one at a time, patience %v, %d CPUs\n", source, patience, result.CPUs)
-	fmt.Println("over   run       p50       p99       max  late  not 200  stored once  steal")
+	fmt.Println("over   run       p50       p99       max  late  lost  not 200  stored once  steal")
 	for _, tls := range modes {
 		for n := range *runs {
 			run, err := simulate(ctx, b, caddyfile, filepath.Join(dir, fmt.Sprintf("%t%d", tls, n)), items, tls, show)
@@ -100,7 +100,8 @@ func (r Result) write(path string) error {
 	return os.WriteFile(path, append(b, '\n'), 0o644)
 }
 
-// broken says which promises did not hold. Lateness is measured, not promised.
+// broken says which promises did not hold. Lateness is measured, not promised,
+// and so is what becomes of a post whose client has given up.
 func (r Result) broken() error {
 	var all []error
 	for _, run := range r.Runs {
@@ -122,7 +123,8 @@ type Run struct {
 	Seconds float64  `json:"seconds"` // for all posts
 	Latency Latency  `json:"latency"` // a late post counts with the time its client waited
 	Late    int      `json:"late"`
-	NotOK   int      `json:"not_200"` // answers other than 200, and none at all
+	Lost    []int    `json:"lost,omitempty"` // late, and not on the site
+	NotOK   int      `json:"not_200"`        // answers other than 200, and none at all
 	Errors  []string `json:"errors,omitempty"`
 	Latest  string   `json:"latest"`
 	Wanted  []string `json:"latest_wanted"` // more than one where the last posts were late
@@ -135,13 +137,13 @@ func (r Run) String() string {
 	if r.Steal >= 0 {
 		steal = fmt.Sprintf("%.1f %%", r.Steal)
 	}
-	return fmt.Sprintf("%-5s %4d %6.2f ms %6.2f ms %6.2f ms %5d %8d %12d  %s", r.Over, r.Number,
-		r.Latency.P50, r.Latency.P99, r.Latency.Max, r.Late, r.NotOK, r.once(), steal)
+	return fmt.Sprintf("%-5s %4d %6.2f ms %6.2f ms %6.2f ms %5d %5d %8d %12d  %s", r.Over, r.Number,
+		r.Latency.P50, r.Latency.P99, r.Latency.Max, r.Late, len(r.Lost), r.NotOK, r.once(), steal)
 }
 
 // once is how many items are on the site as they should be.
 func (r Run) once() int {
-	return r.Items - len(r.Missing) - len(r.Repeated) - len(r.Wrong)
+	return r.Items - len(r.Lost) - len(r.bad())
 }
 
 func (r Run) broken() []string {
@@ -197,7 +199,24 @@ func simulate(ctx context.Context, b binaries, caddyfile, dir string, items []It
 		looked++
 		show.say("%s: looked at %d of %d", run.Over, looked, len(items))
 	})
+	run.forgive(items, outcomes)
 	return run, err
+}
+
+// forgive takes late items out of the missing ones. A client that gives up
+// before its request was sent on is dropped from the queue, and with it its
+// post: that is counted, and no promise says otherwise yet.
+func (r *Run) forgive(items []Item, outcomes []outcome) {
+	late := make(map[int]bool)
+	for i, item := range items {
+		late[item.ID] = outcomes[i].late
+	}
+	r.Missing = slices.DeleteFunc(r.Missing, func(id int) bool {
+		if late[id] {
+			r.Lost = append(r.Lost, id)
+		}
+		return late[id]
+	})
 }
 
 func postAll(ctx context.Context, s *site, items []Item, run *Run, show *progress) ([]outcome, error) {

@@ -16,6 +16,14 @@ func TestLatenessAloneBreaksNoPromise(t *testing.T) {
 	}
 }
 
+func TestALateItemMayBeLostAndIsCounted(t *testing.T) {
+	run := Run{Items: 4, Latest: "4", Wanted: []string{"4"}, Findings: Findings{Missing: []int{2, 3}}}
+	run.forgive(makeItems(4), []outcome{{status: 200}, {late: true}, {status: 200}, {late: true}})
+	if !reflect.DeepEqual(run.Lost, []int{2}) || !reflect.DeepEqual(run.Missing, []int{3}) || run.once() != 2 {
+		t.Errorf("lost %v, missing %v, %d stored once", run.Lost, run.Missing, run.once())
+	}
+}
+
 func TestBrokenPromisesAreNamed(t *testing.T) {
 	for want, spoil := range map[string]func(*Run){
 		"2 not answered 200, such as: item 7: 503": func(r *Run) { r.NotOK, r.Errors = 2, []string{"item 7: 503"} },
