@@ -24,11 +24,12 @@ const module = "github.com/portner/portner"
 
 var plan = []floor{
 	{"cmd/caddy", []string{module + "/caddymodule", caddy}, "cmd/caddy is Caddy with caddymodule in it, and nothing else"},
-	{"caddymodule", []string{module + "/caddymodule/internal/...", caddy, "github.com/dustin/go-humanize", "golang.org/x/net/bpf", "golang.org/x/sys/unix"},
+	{"caddymodule", []string{module + "/caddymodule/internal/...", caddy, "github.com/dustin/go-humanize", "golang.org/x/net/bpf", "golang.org/x/net/http/httpguts", "golang.org/x/sys/unix"},
 		"caddymodule is the shell: it may import its internal packages and Caddy"},
 	{"caddymodule/internal/front", leaves("route", "admission", "httpcache", "journal", "upstream"),
 		"front introduces the leaves route, admission, httpcache, journal and upstream to each other; it does not know Caddy"},
 	{"caddymodule/internal/admission", nil, "admission is a leaf: no sibling, no Caddy, no net/http"},
+	{"caddymodule/internal/route", nil, "route is a leaf: no sibling, no Caddy, no net/http"},
 	{"caddymodule/internal/upstream", nil, "upstream is a leaf: no sibling, no Caddy, no net/http"},
 	{"webapp", []string{module + "/webapp/internal/..."}, "webapp's main wires its own internal packages"},
 	{"webapp/internal/server", append(rooms("page", "api", "session", "store", "news"), echo),

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/dustin/go-humanize"
+	"golang.org/x/net/http/httpguts"
 )
 
 func init() {
@@ -29,16 +30,22 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"hold":        parseHold,
 	"buffer":      parseBuffer,
 	"timeouts":    parseTimeouts,
+
+	"class":           parseClass,
+	"route":           parseRoute,
+	"deadline_header": parseDeadlineHeader,
+	"server_timing":   parseServerTiming,
 }
 
 // parseAppProxy parses
 //
 //	app_proxy [<matcher>] [<upstreams...>] {
 //	    name        <name>
-//	    concurrency <n>
+//	    concurrency <n>|auto
 //	    queue {
-//	        wait  <duration>
-//	        depth <n>
+//	        wait    <duration>
+//	        depth   <n>
+//	        fair_by <placeholder>|off
 //	    }
 //	    hold <duration>
 //	    buffer {
@@ -47,6 +54,17 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	    timeouts {
 //	        abandon <duration>
 //	    }
+//	    class <name> {
+//	        weight <n>
+//	        wait   <duration>
+//	    }
+//	    route <method> <pattern> {
+//	        class <name>
+//	        wait  <duration>
+//	        cost  <duration>
+//	    }
+//	    deadline_header <name>
+//	    server_timing   off
 //	    <any word of reverse_proxy>
 //	}
 func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -71,7 +89,7 @@ func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, er
 			rest = append(rest, d.NextSegment()...)
 			continue
 		}
-		if seen[word] {
+		if seen[word] && word != "class" && word != "route" {
 			return nil, d.Errf("app_proxy: %s is said twice", word)
 		}
 		seen[word] = true
@@ -93,6 +111,9 @@ func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, er
 		warn(helper, place, note)
 	}
 	if err := h.check(); err != nil {
+		return nil, fmt.Errorf("%w, at %s", err, place)
+	}
+	if _, err := h.table(); err != nil {
 		return nil, fmt.Errorf("%w, at %s", err, place)
 	}
 	return h, h.claimName(helper.State, place)
@@ -149,9 +170,34 @@ func parseName(h *Handler, d *caddyfile.Dispenser) error {
 	return lastArg(d, "name")
 }
 
-func parseConcurrency(h *Handler, d *caddyfile.Dispenser) (err error) {
-	h.Concurrency, err = parseCount(d, "concurrency")
-	return err
+func parseConcurrency(h *Handler, d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Err("app_proxy: concurrency: expected a number, or auto")
+	}
+	if d.Val() != "auto" {
+		n, err := strconv.Atoi(d.Val())
+		if err != nil || n < 1 {
+			return d.Errf("app_proxy: concurrency: expected a whole number of at least 1, or auto, got '%s'", d.Val())
+		}
+		h.Concurrency = n
+	}
+	return lastArg(d, "concurrency")
+}
+
+func parseDeadlineHeader(h *Handler, d *caddyfile.Dispenser) error {
+	if !d.NextArg() || !httpguts.ValidHeaderFieldName(d.Val()) {
+		return d.Err("app_proxy: deadline_header: expected the name of a header")
+	}
+	h.DeadlineHeader = d.Val()
+	return lastArg(d, "deadline_header")
+}
+
+func parseServerTiming(h *Handler, d *caddyfile.Dispenser) error {
+	if !d.NextArg() || d.Val() != "on" && d.Val() != "off" {
+		return d.Err("app_proxy: server_timing: expected on or off")
+	}
+	h.HideTiming = d.Val() == "off"
+	return lastArg(d, "server_timing")
 }
 
 func parseHold(h *Handler, d *caddyfile.Dispenser) (err error) {
@@ -169,6 +215,13 @@ func parseQueue(h *Handler, d *caddyfile.Dispenser) error {
 		"depth": func() (err error) {
 			h.Queue.Depth, err = parseCount(d, "queue depth")
 			return err
+		},
+		"fair_by": func() error {
+			if !d.NextArg() {
+				return d.Err("app_proxy: queue fair_by: expected a placeholder, such as {client_ip}, or off")
+			}
+			h.Queue.FairBy = d.Val()
+			return lastArg(d, "queue fair_by")
 		},
 	})
 }

@@ -33,7 +33,8 @@ type Handler struct {
 	// sorted, joined by ','.
 	Name string `json:"name,omitempty"`
 
-	// Concurrency is the most requests in flight at one upstream. Default 4.
+	// Concurrency is the most requests in flight at one upstream. Default: learned
+	// from what the application can take, from 4 on.
 	Concurrency int `json:"concurrency,omitempty"`
 
 	// Queue bounds the waiting line of the pool.
@@ -48,6 +49,19 @@ type Handler struct {
 
 	// Timeouts of the exchange with the application.
 	Timeouts *TimeoutConfig `json:"timeouts,omitempty"`
+
+	// Classes change the built-in importance groups, or add to them.
+	Classes []ClassConfig `json:"classes,omitempty"`
+
+	// Routes have policies of their own.
+	Routes []RouteConfig `json:"routes,omitempty"`
+
+	// DeadlineHeader is a request header in which clients say how long they
+	// wait, in seconds or as a duration. Prefer: wait=n is always understood.
+	DeadlineHeader string `json:"deadline_header,omitempty"`
+
+	// HideTiming leaves Server-Timing out of answers.
+	HideTiming bool `json:"hide_timing,omitempty"`
 
 	// ReverseProxy is everything that http.handlers.reverse_proxy knows:
 	// upstreams, transport, headers, health checks, …
@@ -69,6 +83,10 @@ type QueueConfig struct {
 
 	// Depth is the most requests waiting. Default max(100, 10 x the limit).
 	Depth int `json:"depth,omitempty"`
+
+	// FairBy is the placeholder of those between whom the queue is fair, or off.
+	// Default {client_ip}, IPv6 by /64.
+	FairBy string `json:"fair_by,omitempty"`
 }
 
 // BufferConfig says how bodies are buffered.
@@ -272,10 +290,11 @@ func (h *Handler) settings() (string, error) {
 		Concurrency int
 		Queue       *QueueConfig
 		Hold        *caddy.Duration
+		Classes     []ClassConfig
 		Upstreams   reverseproxy.UpstreamPool
 		Dynamic     json.RawMessage
 		Health      *reverseproxy.HealthChecks
-	}{h.Concurrency, h.Queue, h.Hold, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
+	}{h.Concurrency, h.Queue, h.Hold, h.Classes, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
 	if err != nil {
 		return "", fmt.Errorf("app_proxy: settings: %w", err)
 	}
@@ -298,6 +317,7 @@ func (h *Handler) defaultName() string {
 // limits is the admission's part of the configuration.
 func (h *Handler) limits() admission.Config {
 	cfg := admission.Config{Limit: h.Concurrency, Hold: orNegative(h.Hold)}
+	cfg.Classes, _ = h.classes()
 	if h.Queue != nil {
 		cfg.Wait, cfg.Depth = orNegative(h.Queue.Wait), h.Queue.Depth
 	}

@@ -11,6 +11,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/front"
+	"github.com/portner/portner/caddymodule/internal/route"
 	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
@@ -25,6 +27,9 @@ type pool struct {
 	queue  *admission.Queue
 	health *upstream.Monitor
 	log    *zap.Logger
+
+	templates *route.Templates // of requests outside any route
+	places    *front.Places    // of browsers that were refused
 
 	mu       sync.Mutex
 	resolver context.CancelFunc // mu; ends the resolver's loop
@@ -70,9 +75,11 @@ func usePool(name string) (*pool, error) {
 
 func newPool(name string) *pool {
 	p := &pool{
-		name:  name,
-		queue: admission.New(),
-		log:   caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
+		name:      name,
+		queue:     admission.New(),
+		places:    front.NewPlaces(name),
+		templates: new(route.Templates),
+		log:       caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
 	}
 	p.health = upstream.New(p.queue.SetReady, p.log)
 	return p

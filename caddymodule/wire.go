@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/front"
@@ -42,7 +43,21 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	if err != nil {
 		return generation{}, err
 	}
+	routes, err := h.table()
+	if err != nil {
+		return generation{}, err
+	}
+	_, weights := h.classes()
 	cfg := front.Config{
+		Routes:         routes,
+		Templates:      h.pool.templates,
+		Weights:        weights,
+		Client:         h.client(),
+		DeadlineHeader: h.DeadlineHeader,
+		Places:         h.pool.places,
+		HideTiming:     h.HideTiming,
+		Readers:        []func(*http.Request, front.Exchange){logExchange},
+
 		Detach:    detach,
 		Unreached: unreached,
 		Choose:    choose,
@@ -255,6 +270,20 @@ func (claimed) Select(pool reverseproxy.UpstreamPool, _ *http.Request, _ http.Re
 		return nil
 	}
 	return pool[0]
+}
+
+// logExchange adds to the access log what became of the request at the door.
+func logExchange(r *http.Request, x front.Exchange) {
+	extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	if !ok {
+		return
+	}
+	extra.Add(zap.String("verdict", x.Verdict))
+	extra.Add(zap.String("class", x.Class))
+	extra.Add(zap.String("template", x.Template))
+	extra.Add(zap.String("upstream", x.Upstream))
+	extra.Add(zap.Duration("queue_wait", x.Wait))
+	extra.Add(zap.Duration("service_time", x.Service))
 }
 
 // detach implements front.Config.Detach: Caddy's variables are a plain map that

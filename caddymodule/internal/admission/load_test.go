@@ -48,7 +48,7 @@ func simulate(t *testing.T, cfg Config, workers int, f func(*sim)) {
 	})
 }
 
-func (s *sim) ask(v visit) {
+func (s *sim) ask(v visit) (served bool) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	start := time.Now()
@@ -64,7 +64,7 @@ func (s *sim) ask(v visit) {
 	defer s.mu.Unlock()
 	if err == nil && took <= patience {
 		s.took[v.name] = append(s.took[v.name], took)
-		return
+		return true
 	}
 	var refusal *Refusal
 	if errors.As(err, &refusal) {
@@ -74,6 +74,7 @@ func (s *sim) ask(v visit) {
 		s.lost[v.name] = map[error]int{}
 	}
 	s.lost[v.name][err]++
+	return false
 }
 
 // open offers visits at a rate, whatever becomes of them, with random gaps.
@@ -97,8 +98,11 @@ func (s *sim) closed(n int, d time.Duration, next func(client int) visit) {
 	for c := range n {
 		s.wg.Go(func() {
 			for time.Now().Before(end) {
-				s.ask(next(c))
-				time.Sleep(100 * time.Microsecond)
+				if s.ask(next(c)) {
+					time.Sleep(100 * time.Microsecond)
+				} else {
+					time.Sleep(20 * time.Millisecond) // who was refused comes back after a while
+				}
 			}
 		})
 	}
@@ -189,7 +193,7 @@ func TestOwnDeadlineIsKept(t *testing.T) {
 		for _, c := range []struct {
 			ask  Ask
 			want time.Duration
-		}{{Ask{Wait: 100 * time.Millisecond}, 100 * time.Millisecond}, {Ask{Class: "api"}, 2 * time.Second}, {Ask{Class: "pages"}, 5 * time.Second}, {Ask{Wait: -1}, 0}} {
+		}{{Ask{Wait: 100 * time.Millisecond}, 100 * time.Millisecond}, {Ask{Own: 300 * time.Millisecond}, 300 * time.Millisecond}, {Ask{Wait: time.Second, Own: time.Hour}, time.Second}, {Ask{Class: "api"}, 2 * time.Second}, {Ask{Class: "pages"}, 5 * time.Second}, {Ask{Wait: -1}, 0}} {
 			start := time.Now()
 			if _, err := q.Admit(t.Context(), c.ask); !errors.Is(err, ErrWait) || time.Since(start) != c.want {
 				t.Errorf("%+v: %v after %v, want %v", c.ask, err, time.Since(start), c.want)

@@ -113,6 +113,7 @@ type Ask struct {
 	Route  string        // template by which the cost is learned; few
 	Cost   time.Duration // declared by the operator; 0: learned
 	Wait   time.Duration // longest time in the queue; 0: the class's; negative: not at all
+	Own    time.Duration // the client's own patience, from arrival on; 0: it did not say
 	Since  time.Time     // proven time of an earlier arrival; zero: none
 
 	// Upstream asks for a slot of this upstream and no other, ready or not, and
@@ -418,18 +419,20 @@ func (q *Queue) expire(t *ticket) {
 // deadlineLocked is when t is refused. While the pool is held the clock of Hold
 // runs from the arrival; when it is released the clock of Wait starts.
 func (q *Queue) deadlineLocked(t *ticket) time.Time {
-	wait := q.waitOf(t)
+	var until time.Time
 	if q.held {
-		if t.ask.Wait != 0 { // the request's own
-			return t.at.Add(min(wait, q.cfg.Hold))
+		until = t.at.Add(q.cfg.Hold)
+	} else {
+		from := t.at
+		if q.released.After(from) {
+			from = q.released
 		}
-		return t.at.Add(q.cfg.Hold)
+		until = from.Add(q.waitOf(t))
 	}
-	from := t.at
-	if t.ask.Wait == 0 && q.released.After(from) {
-		from = q.released
+	if own := t.at.Add(t.ask.Own); t.ask.Own > 0 && own.Before(until) {
+		return own
 	}
-	return from.Add(wait)
+	return until
 }
 
 func (q *Queue) waitOf(t *ticket) time.Duration {

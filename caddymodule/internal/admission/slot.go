@@ -53,6 +53,11 @@ func (s *Slot) Quarantine(d time.Duration) {
 type Report struct {
 	// Limit is the most requests it wants at once; 0: it does not say.
 	Limit int
+	// Percent is the part of its limit that it wants to be used; 0: it does not
+	// say; 100 ends an earlier smaller one.
+	Percent int
+	// Utilization is how much of what it can do is asked of it; over 1: too much.
+	Utilization float64
 	// Drain: it wants no new requests; Ready ends that.
 	Drain, Ready bool
 }
@@ -61,21 +66,29 @@ type Report struct {
 // learned limit becomes what it says, for half a minute; a configured one is
 // lowered to it and never raised.
 func (s *Slot) Report(r Report) {
-	if r.Limit > 0 {
-		s.q.mu.Lock()
-		if s.u.fixed > 0 {
-			s.u.cap = r.Limit
-		} else {
-			s.u.learned.report(time.Now(), r.Limit)
+	if r == (Report{}) {
+		return
+	}
+	s.q.change(s.u.key, func(u *upstream) bool {
+		base := u.fixed
+		if base == 0 {
+			base = u.learned.limit
 		}
-		s.q.dispatchLocked(time.Now())
-		s.q.mu.Unlock()
-	}
-	if r.Drain || r.Ready {
-		s.q.change(s.u.key, func(u *upstream) bool {
-			was := u.drained
+		switch {
+		case r.Limit > 0 && u.fixed > 0:
+			u.cap = r.Limit
+		case r.Limit > 0:
+			u.learned.report(time.Now(), r.Limit)
+		case r.Percent >= 100:
+			u.cap = 0
+		case r.Percent > 0:
+			u.cap = max(1, base*r.Percent/100)
+		case r.Utilization > 1 && u.fixed == 0:
+			u.learned.report(time.Now(), max(1, int(float64(u.used)/r.Utilization)))
+		}
+		if r.Drain || r.Ready {
 			u.drained = r.Drain
-			return was != u.drained
-		})
-	}
+		}
+		return true
+	})
 }

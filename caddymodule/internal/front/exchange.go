@@ -9,10 +9,20 @@ import (
 	"github.com/portner/portner/caddymodule/internal/admission"
 )
 
-// exchange is one request, its answer, and what happened between. It belongs
-// to the goroutine that serves the request; a round trip that outlives the
-// client takes what it needs with it (see delivery).
+// Exchange is one request, its answer, and what happened between, for readers:
+// the access log, the histograms, the dashboard.
+type Exchange struct {
+	Known
+	Verdict  string        // how it ended: ok, failed, left, or the reason of a refusal
+	Upstream string        // who had it last; empty: nobody
+	Wait     time.Duration // in the queue
+	Service  time.Duration // at the application; 0: not known
+}
+
+// exchange belongs to the goroutine that serves the request; a round trip that
+// outlives the client takes what it needs with it (see delivery).
 type exchange struct {
+	Exchange
 	front *Front
 	began time.Time
 	ask   admission.Ask
@@ -34,18 +44,42 @@ func exchangeOf(ctx context.Context) *exchange {
 
 func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{front: f, began: time.Now()}
-	if f.cfg.Choose != nil {
-		x.ask.Choose, x.ask.Sticky = f.cfg.Choose(w, r), f.cfg.Sticky
-	}
+	x.Verdict = "ok"
+	x.Known, x.ask = f.know(w, r)
 	return x
 }
 
-// end gives back what no round trip has taken over.
+// finish gives back what no round trip has taken over, and tells the readers.
+func (f *Front) finish(r *http.Request, x *exchange) {
+	x.end()
+	if x.Verdict == "ok" && r.Context().Err() != nil {
+		x.Verdict = "left"
+	}
+	for _, read := range f.cfg.Readers {
+		read(r, x.Exchange)
+	}
+}
+
 func (x *exchange) end() {
 	if x.slot != nil {
 		x.slot.Release()
 	}
 	x.body.release()
+}
+
+// came is when the client came first, as far as it can prove it.
+func (x *exchange) came() time.Time {
+	if !x.ask.Since.IsZero() {
+		return x.ask.Since
+	}
+	return x.began
+}
+
+// letIn ends the place of one who was refused before and is not now.
+func (x *exchange) letIn(w http.ResponseWriter, r *http.Request) {
+	if !x.ask.Since.IsZero() {
+		x.front.cfg.Places.take(w.Header(), r.TLS != nil)
+	}
 }
 
 // admit waits for a slot. After a first attempt the request keeps its place.
@@ -55,6 +89,7 @@ func (x *exchange) admit(ctx context.Context) error {
 		return err
 	}
 	x.slot, x.unreached = slot, false
+	x.Wait, x.Upstream = slot.Waited(), slot.Upstream()
 	if !x.probe {
 		x.ask.Again = slot
 	}

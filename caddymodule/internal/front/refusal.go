@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -17,43 +20,57 @@ import (
 
 // refusal is an answer that the proxy makes up, as problem details (RFC 9457).
 type refusal struct {
-	Type       string `json:"type"`
-	Title      string `json:"title"`
-	Status     int    `json:"status"`
-	Detail     string `json:"detail"`
-	Reason     string `json:"reason"`                // one word, for programs
-	RetryAfter int    `json:"retry_after,omitempty"` // seconds
+	Type       string  `json:"type"`
+	Title      string  `json:"title"`
+	Status     int     `json:"status"`
+	Detail     string  `json:"detail"`
+	Reason     string  `json:"reason"`                // one word, for programs
+	RetryAfter int     `json:"retry_after,omitempty"` // seconds
+	Wait       float64 `json:"wait,omitempty"`        // seconds; what the queue will take
+	Ahead      int     `json:"ahead,omitempty"`       // requests that wait
+}
+
+// reasons are admission's, in words for programs and for people.
+var reasons = []struct {
+	err    error
+	status int
+	reason string
+	detail string
+}{
+	{admission.ErrFull, http.StatusServiceUnavailable, "queue-full", "Too many requests are waiting already."},
+	{admission.ErrWait, http.StatusServiceUnavailable, "queue-wait", "The application has no time for this request before it is too late."},
+	{admission.ErrShed, http.StatusServiceUnavailable, "queue-shed", "The application is overloaded."},
+	{admission.ErrExcess, http.StatusTooManyRequests, "client-excess", "Too many requests of yours are waiting already."},
+	{admission.ErrHeld, http.StatusServiceUnavailable, "held", "The application cannot be reached at the moment."},
+	{errTooLarge, http.StatusRequestEntityTooLarge, "body-too-large", "The body is too long."},
+	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time."},
+	{errBadBody, http.StatusBadRequest, "body-broken", "The body did not arrive whole."},
 }
 
 // refusalFor says what went wrong, for the client.
 func (f *Front) refusalFor(err error) refusal {
-	r := refusal{Type: "about:blank"}
-	switch {
-	case errors.Is(err, admission.ErrFull):
-		r.Status, r.Reason = http.StatusServiceUnavailable, "queue-full"
-		r.Detail = "Too many requests are waiting already."
-	case errors.Is(err, admission.ErrWait):
-		r.Status, r.Reason = http.StatusServiceUnavailable, "queue-wait"
-		r.Detail = "The application had no time for this request."
-	case errors.Is(err, admission.ErrHeld):
-		r.Status, r.Reason = http.StatusServiceUnavailable, "held"
-		r.Detail = "The application cannot be reached at the moment."
-	case errors.Is(err, errTooLarge):
-		r.Status, r.Reason = http.StatusRequestEntityTooLarge, "body-too-large"
-		r.Detail = fmt.Sprintf("The body may have %d bytes at most.", f.cfg.BodyMax)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		r.Status, r.Reason = http.StatusRequestTimeout, "body-too-slow"
-		r.Detail = "The body did not arrive in time."
-	case errors.Is(err, errBadBody):
-		r.Status, r.Reason = http.StatusBadRequest, "body-broken"
-		r.Detail = "The body did not arrive whole."
-	default:
-		f.log.Error("request refused", zap.Error(err))
-		r.Status, r.Reason = http.StatusServiceUnavailable, "internal"
-		r.Detail = "The request could not be taken in."
+	r := refusal{
+		Type: "about:blank", Status: http.StatusServiceUnavailable, Reason: "internal",
+		Detail: "The request could not be taken in.",
 	}
-	if r.Status == http.StatusServiceUnavailable {
-		r.RetryAfter = retryAfter(f.queue.Stats(), rand.Float64())
+	for _, known := range reasons {
+		if errors.Is(err, known.err) {
+			r.Status, r.Reason, r.Detail = known.status, known.reason, known.detail
+			break
+		}
+	}
+	if r.Reason == "internal" {
+		f.log.Error("request refused", zap.Error(err))
+	}
+	if r.Reason == "body-too-large" {
+		r.Detail = fmt.Sprintf("The body may have %d bytes at most.", f.cfg.BodyMax)
+	}
+	var full *admission.Refusal
+	if errors.As(err, &full) {
+		r.Wait, r.Ahead = full.Wait.Round(time.Millisecond).Seconds(), full.Ahead
+	}
+	if r.Status == http.StatusServiceUnavailable || r.Status == http.StatusTooManyRequests {
+		r.RetryAfter = retryAfter(r.Wait, rand.Float64())
 	}
 	r.Title = http.StatusText(r.Status)
 	return r
@@ -62,27 +79,64 @@ func (f *Front) refusalFor(err error) refusal {
 // retryAfter is when the queue of now will have drained, in whole seconds, with
 // up to a fifth of jitter (0 <= random < 1) so that the refused do not come back
 // all at once.
-func retryAfter(s admission.Snapshot, random float64) int {
-	wait := 1.0
-	if s.DrainRate > 0 {
-		wait = float64(s.Waiting) / s.DrainRate
-	}
+func retryAfter(wait, random float64) int {
 	return int(math.Ceil(min(max(wait, 1)*(1+random/5), 120)))
 }
 
-func writeRefusal(w http.ResponseWriter, r refusal) error {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("front: refusal: %w", err)
+// refuse answers a request that goes no further.
+func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
+	if r.Context().Err() != nil {
+		x.Verdict = "left"
+		w.WriteHeader(StatusClientClosedRequest)
+		return nil
 	}
+	no := f.refusalFor(err)
+	x.Verdict = no.Reason
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Content-Length", strconv.Itoa(len(text)+1))
-	h.Set("Cache-Control", "no-store")
-	if r.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(r.RetryAfter))
+	if r.ProtoMajor == 1 && (errors.Is(err, errBadBody) || errors.Is(err, errTooLarge)) {
+		h.Set("Connection", "close") // the rest of the body is not worth reading
 	}
-	w.WriteHeader(r.Status)
-	w.Write(append(text, '\n'))
+	h.Set("Cache-Control", "no-store")
+	h.Add("Vary", "Accept")
+	if no.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(no.RetryAfter))
+	}
+	var text strings.Builder
+	if no.RetryAfter > 0 && isBrowsing(r) {
+		f.cfg.Places.give(h, x.came(), time.Now(), r.TLS != nil)
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		if err := waitingPage.Execute(&text, no); err != nil {
+			return fmt.Errorf("front: refusal: %w", err)
+		}
+	} else {
+		h.Set("Content-Type", "application/problem+json")
+		if err := json.NewEncoder(&text).Encode(no); err != nil {
+			return fmt.Errorf("front: refusal: %w", err)
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(text.Len()))
+	w.WriteHeader(no.Status)
+	if r.Method != http.MethodHead {
+		w.Write([]byte(text.String()))
+	}
 	return nil
 }
+
+// isBrowsing reports whether a person looks at the answer and would see it again
+// by himself: a page that was asked for by GET.
+func isBrowsing(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
+		strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// waitingPage looks again by itself. It needs nothing from anywhere.
+var waitingPage = template.Must(template.New("waiting").Parse(`<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="refresh" content="{{.RetryAfter}}"><meta name="robots" content="noindex"><title>One moment, please</title>
+<style>:root{color-scheme:light dark}body{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto 0;padding:0 1.5rem;text-align:center}
+progress{width:100%;accent-color:#0a7}</style></head>
+<body><h1>One moment, please</h1>
+<p>{{.Detail}}</p><p>This page looks again by itself in {{.RetryAfter}} seconds; you keep your place.</p>
+<progress aria-label="waiting"></progress>
+{{if .Ahead}}<p><small>{{.Ahead}} requests wait at the moment.</small></p>{{end}}</body></html>
+`))

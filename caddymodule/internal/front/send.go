@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,7 +46,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil {
 		return nil, err // the client left; Serve gives the slot back
 	}
-	d := &delivery{front: t.front, probe: x.probe, slot: x.slot, body: x.body, began: time.Now()}
+	d := &delivery{front: t.front, x: x, probe: x.probe, slot: x.slot, body: x.body, began: time.Now()}
 	x.slot = nil
 	d.body.retain()
 
@@ -93,7 +94,8 @@ type answer struct {
 // moment of sending, and ends exactly once.
 type delivery struct {
 	front  *Front
-	probe  bool // nobody draws conclusions here
+	x      *exchange // only while the client's side goes on
+	probe  bool      // nobody draws conclusions here
 	slot   *admission.Slot
 	body   *body
 	began  time.Time
@@ -101,6 +103,7 @@ type delivery struct {
 
 	mu        sync.Mutex
 	ended     bool        // mu
+	answer    bool        // mu; the application has begun to answer
 	leaving   *time.Timer // mu; runs since the client left
 	abandoned bool        // mu; leaving has run out, and the connection was closed
 }
@@ -146,9 +149,12 @@ func (d *delivery) end(quarantine time.Duration) {
 	}
 	d.cancel()
 	d.body.release()
-	if quarantine > 0 {
+	switch {
+	case quarantine > 0:
 		d.slot.Quarantine(quarantine)
-	} else {
+	case d.answer && !d.probe:
+		d.slot.Served()
+	default:
 		d.slot.Release()
 	}
 }
@@ -177,17 +183,37 @@ func (d *delivery) failed(err error) (unreached bool) {
 	return false
 }
 
-func (d *delivery) observe(status int) {
-	if !d.probe {
-		d.front.health.Answered(d.slot.Upstream(), status, time.Since(d.began))
+// heard takes note of the head of an answer, and of what the application says of
+// itself in it.
+func (d *delivery) heard(res *http.Response) {
+	report := takeReport(res.Header)
+	dropOurs(res.Header)
+	d.slot.Report(report)
+	if d.probe {
+		return
 	}
+	d.front.health.Answered(d.slot.Upstream(), res.StatusCode, time.Since(d.began))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answer = !isStream(res.Header) // how long a stream takes is no cost
+}
+
+// timing tells the client where the time went (W3C Server Timing).
+func timing(h http.Header, queue, app time.Duration) {
+	ms := func(d time.Duration) string { return strconv.FormatFloat(d.Seconds()*1000, 'f', 1, 64) }
+	h.Add("Server-Timing", "queue;dur="+ms(queue)+", app;dur="+ms(app))
 }
 
 // answered takes the application's answer and returns it for the client, whose
 // context ctx is.
 func (d *delivery) answered(ctx context.Context, res *http.Response) *http.Response {
-	d.observe(res.StatusCode)
-	dropOurs(res.Header)
+	d.heard(res)
+	if !d.probe {
+		d.x.Service = time.Since(d.began)
+		if !d.front.cfg.HideTiming {
+			timing(res.Header, d.x.Wait, d.x.Service)
+		}
+	}
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		// From now on it is a connection, not an exchange. Its body must stay
@@ -227,7 +253,7 @@ func (d *delivery) outlive(answers <-chan answer) {
 		a.res.Body.Close()
 		d.end(0)
 	default:
-		d.observe(a.res.StatusCode)
+		d.heard(a.res)
 		if isStream(a.res.Header) {
 			d.cancel()
 		}

@@ -14,13 +14,13 @@ package front
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/route"
 	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
@@ -32,6 +32,24 @@ type Config struct {
 	// Unreached reports whether an error of the round tripper means that no
 	// connection was made, so that nothing can have reached the application.
 	Unreached func(err error) bool
+	// Routes are the configured ones; nil: none. Templates, of the pool, name the
+	// others.
+	Routes    *route.Table
+	Templates *route.Templates
+	// Weights of all classes there are.
+	Weights route.Weights
+	// Client names whom the request is charged to; nil: all are one.
+	Client func(r *http.Request) string
+	// DeadlineHeader is a request header in which clients say how long they
+	// wait; empty: none.
+	DeadlineHeader string
+	// Places of the pool, for browsers that were refused.
+	Places *Places
+	// HideTiming leaves Server-Timing out of answers.
+	HideTiming bool
+	// Readers are told of every exchange when its client's side has ended.
+	Readers []func(r *http.Request, x Exchange)
+
 	// Choose is the request's own choice among upstreams; nil: the least used.
 	Choose func(w http.ResponseWriter, r *http.Request) func(candidates []string) string
 	// Sticky: Choose chooses once, at arrival. See admission.Ask.
@@ -89,39 +107,41 @@ type Sender func(w http.ResponseWriter, r *http.Request) error
 // and returns, or takes something that the deferred call gives back. An error
 // means that nothing was written yet.
 func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error {
-	x := f.begin(w, r)
-	defer x.end()
+	x := f.begin(w, r) // what happened, and how long each step took
+	defer f.finish(r, x)
 
 	// 1 Body. It is read to its end before the request waits for anything: a
 	// slow upload holds no slot, the request can be sent again, and only now
 	// does net/http notice a client that leaves.
 	if err := x.readBody(w, r); err != nil {
-		return f.refuse(w, r, err)
+		return f.refuse(w, r, x, err)
 	}
 	r = x.forwarded(r)
 
 	for {
 		// 2 Admission. Wait for a slot, which names its upstream, or be refused.
 		if err := x.admit(r.Context()); err != nil {
-			return f.refuse(w, r, err)
+			return f.refuse(w, r, x, err)
 		}
 
 		// 3 Send and copy the answer. The round trip takes the slot over and
 		// gives it back at the answer's end.
+		x.letIn(w, r)
 		err := send(w, r)
 		if err == nil {
 			return nil
 		}
+		x.Verdict = "failed"
 
 		// 4 Nobody there? Then nothing was sent, and the request goes back to
 		// its place in the queue, for another upstream or a better moment.
 		switch {
 		case x.refused != nil:
-			return f.refuse(w, r, x.refused)
+			return f.refuse(w, r, x, x.refused)
 		case !x.unreached:
 			return err
 		case time.Since(x.began) >= tryFor:
-			return f.refuse(w, r, admission.ErrHeld)
+			return f.refuse(w, r, x, admission.ErrHeld)
 		}
 	}
 }
@@ -133,15 +153,3 @@ const tryFor = time.Minute
 // StatusClientClosedRequest is what the access log says of a client that left
 // before it was answered; nobody receives it.
 const StatusClientClosedRequest = 499
-
-// refuse answers a request that goes no further.
-func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) error {
-	if r.Context().Err() != nil {
-		w.WriteHeader(StatusClientClosedRequest)
-		return nil
-	}
-	if r.ProtoMajor == 1 && (errors.Is(err, errBadBody) || errors.Is(err, errTooLarge)) {
-		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-	}
-	return writeRefusal(w, f.refusalFor(err))
-}

@@ -124,32 +124,43 @@ func isPrefetch(header func(string) string) bool {
 // Robots are those that say so. Tools such as curl are people, or programs that
 // somebody waits for.
 var (
-	robots = [...]string{"bot", "crawl", "spider", "slurp", "facebookexternalhit",
-		"mediapartners-google", "google-inspectiontool", "bingpreview", "ia_archiver", "feedfetcher"}
+	robots = newWords("bot", "crawl", "spider", "slurp", "facebookexternalhit",
+		"mediapartners-google", "google-inspectiontool", "bingpreview", "ia_archiver", "feedfetcher")
 	// A phone, and monitors: they should see what people see.
-	notRobots = [...]string{"cubot", "uptimerobot", "pingdom", "better uptime"}
+	notRobots = newWords("cubot", "uptimerobot", "pingdom", "better uptime")
 )
 
 func isRobot(agent string) bool {
 	agent = agent[:min(len(agent), 512)]
-	for _, word := range robots {
-		if containsFold(agent, word) {
-			for _, not := range notRobots {
-				if containsFold(agent, not) {
-					return false
-				}
-			}
-			return true
-		}
-	}
-	return false
+	return robots.in(agent) && !notRobots.in(agent)
 }
 
-// containsFold: word is in lower-case ASCII.
-func containsFold(s, word string) bool {
-	for i := 0; i+len(word) <= len(s); i++ {
-		if s[i]|0x20 == word[0]|0x20 && strings.EqualFold(s[i:i+len(word)], word) {
-			return true
+// words are in lower-case ASCII, by their first letter: every request is
+// searched for them.
+type words ['z' + 1][]string
+
+func newWords(all ...string) *words {
+	w := new(words)
+	for _, word := range all {
+		w[word[0]] = append(w[word[0]], word)
+	}
+	return w
+}
+
+// in reports whether s has one of the words in it, in letters of any size.
+func (w *words) in(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if int(c) >= len(w) {
+			continue
+		}
+		for _, word := range w[c] {
+			if i+len(word) <= len(s) && strings.EqualFold(s[i:i+len(word)], word) {
+				return true
+			}
 		}
 	}
 	return false
@@ -169,6 +180,9 @@ func wanted(accept string) string {
 		switch {
 		case strings.EqualFold(name, "text/html"), strings.EqualFold(name, "application/xhtml+xml"), strings.EqualFold(name, "text/css"),
 			len(name) > 6 && strings.EqualFold(name[:6], "image/"):
+			if q == 1 {
+				return Pages // nothing is liked better
+			}
 			page = max(page, q)
 		case strings.EqualFold(name, "application/json"), strings.EqualFold(name, "text/event-stream"),
 			len(name) > 5 && strings.EqualFold(name[len(name)-5:], "+json"):

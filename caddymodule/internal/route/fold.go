@@ -10,6 +10,9 @@ import (
 // texts, and labels have an end.
 const maxSegment = 32
 
+// maxLook is the longest segment that is looked at: no id is longer.
+const maxLook = 256
+
 // Placeholders, by what a segment looks like.
 const (
 	anID    = "{id}"    // a number, or something with three digits or more
@@ -82,6 +85,12 @@ func fold(segment string) (token string, kept bool) {
 // foldStem is the placeholder of a segment without its extension, empty if it
 // stays.
 func foldStem(s string) string {
+	switch {
+	case len(s) > maxLook:
+		return aText
+	case isUUID(s):
+		return aUUID
+	}
 	l := look(s)
 	switch {
 	case s == "":
@@ -90,8 +99,6 @@ func foldStem(s string) string {
 		return aText
 	case l.digits == len(s):
 		return anID
-	case isUUID(s):
-		return aUUID
 	case l.hex && (l.digits > 0 && len(s) >= 7 || len(s) >= 16):
 		return aHash
 	case s[0] == '@' || s[0] == '~':
@@ -173,7 +180,8 @@ func decode(path string) string {
 	if strings.IndexByte(path, '%') < 0 {
 		return path
 	}
-	raw := make([]byte, 0, len(path))
+	var raw strings.Builder
+	raw.Grow(len(path))
 	for i := 0; i < len(path); i++ {
 		c := path[i]
 		if c == '%' && i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2]) {
@@ -182,7 +190,7 @@ func decode(path string) string {
 				i += 2
 			}
 		}
-		raw = append(raw, c)
+		raw.WriteByte(c)
 	}
-	return string(raw)
+	return raw.String()
 }

@@ -16,11 +16,13 @@ const (
 	MaxTemplates = maxExact + maxCoarse + 1 // 200; the last is Other
 
 	maxExact  = 160
+	maxFree   = 80 // exact ones that are had for the first asking
 	maxCoarse = 39
-	maxDepth  = 6   // segments of a template; the rest of the path is {rest...}
-	maxFirst  = 64  // names kept as the first segment: an application has that many parts
-	maxNames  = 24  // names kept at any later place
-	window    = 256 // names after which a wide place is looked at again
+	maxPath   = 2048 // bytes that are looked at
+	maxDepth  = 6    // segments of a template; the rest of the path is {rest...}
+	maxFirst  = 64   // names kept as the first segment: an application has that many parts
+	maxNames  = 24   // names kept at any later place
+	window    = 256  // names after which a wide place is looked at again
 	period    = 10 * time.Minute
 )
 
@@ -38,12 +40,13 @@ const Other = "other"
 // do not take the names away from the pages that people read. After ten minutes
 // with few different names the place takes new ones again.
 //
-// Of 200 templates at most 160 are exact. When they are used up, a new shape
-// falls under GET /first/{rest...}, if its first segment is known, and then under
-// Other. Room is made where it is wanted, at most every ten minutes: uses are
-// halved, and what has none left is forgotten. So a template in use stays for
-// good, and one that was a scanner's goes. Known says which there are, for those
-// who keep something for each.
+// Of 200 templates at most 160 are exact, and when half of these are taken, a
+// shape must be asked for twice to get one: guesses rarely are. Until then, and
+// when all are taken, it falls under GET /first/{rest...}, if its first segment
+// is known, or else under Other. Room is made where it is wanted, at most every
+// ten minutes: uses are halved, and what has none left is forgotten. So a
+// template in use stays, and one that was a scanner's goes. Known says which
+// there are, for those who keep something for each.
 //
 // Always: at most MaxTemplates at a time, each at most 256 bytes of printable
 // UTF-8; the same path gives the same template while nothing is forgotten or
@@ -54,6 +57,7 @@ type Templates struct {
 	exact  int                // mu; leaves at the end of a path
 	coarse int                // mu; leaves for everything below a first segment
 	swept  time.Time          // mu; when room was made last
+	once   [1024]uint64       // mu; hashes of shapes that were asked for, by their last bits
 }
 
 var methods = [...]string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER"}
@@ -84,7 +88,7 @@ func (t *Templates) Of(method, escapedPath string) string {
 	if escapedPath[0] != '/' {
 		return Other
 	}
-	path := decode(escapedPath)
+	path := decode(escapedPath[:min(len(escapedPath), maxPath)])
 
 	t.mu.RLock()
 	l := t.trees[m].find(path[1:])
@@ -183,16 +187,29 @@ func (t *Templates) growLocked(m int, path string) *leaf {
 	if t.exact >= maxExact {
 		t.sweepLocked()
 	}
-	if t.exact >= maxExact {
+	label := methods[m] + " /" + strings.Join(tokens[:n], "/")
+	if t.exact >= maxExact || t.exact >= maxFree && !t.againLocked(label) {
 		return t.coarseLocked(m, tokens[0])
 	}
 	s = &t.trees[m]
 	for i, token := range tokens[:n] {
 		s = s.child(token, kept[i])
 	}
-	s.exact = &leaf{label: methods[m] + " /" + strings.Join(tokens[:n], "/")}
+	s.exact = &leaf{label: label}
 	t.exact++
 	return s.exact
+}
+
+// againLocked reports whether a shape was asked for before, not too many others
+// ago.
+func (t *Templates) againLocked(label string) bool {
+	h := maphash.String(seed, label)
+	slot := &t.once[h%uint64(len(t.once))]
+	if *slot == h {
+		return true
+	}
+	*slot = h
+	return false
 }
 
 func (t *Templates) coarseLocked(m int, first string) *leaf {

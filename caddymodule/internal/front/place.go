@@ -1,0 +1,77 @@
+package front
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"net/http"
+	"time"
+)
+
+// Places lets a browser that was refused keep its place in the queue while it is
+// away: a cookie says when it came first, signed, because everybody would like to
+// have been early. Safe for concurrent use.
+type Places struct {
+	pool string
+	key  [sha256.Size]byte // of this process; after a restart everybody is new
+}
+
+// NewPlaces makes the places of a pool.
+func NewPlaces(pool string) *Places {
+	p := &Places{pool: pool}
+	rand.Read(p.key[:])
+	return p
+}
+
+const (
+	placeCookie = "portner_place"
+	// placeHolds is how long a place is kept for who does not come back.
+	placeHolds = 10 * time.Minute
+)
+
+// arrival is when the request's client came first, if it can prove that.
+func (p *Places) arrival(r *http.Request, now time.Time) time.Time {
+	cookie, err := r.Cookie(placeCookie)
+	if p == nil || err != nil {
+		return time.Time{}
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err != nil || len(raw) != 16+sha256.Size || !hmac.Equal(raw[16:], p.sign(raw[:16])) {
+		return time.Time{}
+	}
+	came := time.UnixMilli(int64(binary.BigEndian.Uint64(raw)))
+	until := time.UnixMilli(int64(binary.BigEndian.Uint64(raw[8:])))
+	if now.After(until) || came.After(now) {
+		return time.Time{}
+	}
+	return came
+}
+
+// give sets the cookie of one who came at the given time.
+func (p *Places) give(h http.Header, came, now time.Time, secure bool) {
+	raw := make([]byte, 16, 16+sha256.Size)
+	binary.BigEndian.PutUint64(raw, uint64(came.UnixMilli()))
+	binary.BigEndian.PutUint64(raw[8:], uint64(now.Add(placeHolds).UnixMilli()))
+	p.set(h, base64.RawURLEncoding.EncodeToString(append(raw, p.sign(raw)...)), int(placeHolds.Seconds()), secure)
+}
+
+// take ends the place of one who was served.
+func (p *Places) take(h http.Header, secure bool) { p.set(h, "", -1, secure) }
+
+func (p *Places) set(h http.Header, value string, maxAge int, secure bool) {
+	cookie := http.Cookie{
+		Name: placeCookie, Value: value, Path: "/", MaxAge: maxAge,
+		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
+	}
+	h.Add("Set-Cookie", cookie.String())
+}
+
+func (p *Places) sign(text []byte) []byte {
+	mac := hmac.New(sha256.New, p.key[:])
+	mac.Write([]byte(p.pool))
+	mac.Write([]byte{0})
+	mac.Write(text)
+	return mac.Sum(nil)
+}
