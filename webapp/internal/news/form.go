@@ -76,8 +76,8 @@ func integral(raw []byte) bool {
 
 func (f *form) id(name string) ID {
 	n, ok := f.integer(name)
-	if ok && (n < 1 || ID(n) > MaxID) {
-		f.wrong(name, "must be between 1 and %d", MaxID)
+	if ok && (n < 1 || ID(n) >= FirstOwnID) {
+		f.wrong(name, "must be between 1 and %d", FirstOwnID-1)
 	}
 	return ID(n)
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,11 @@ const MaxID ID = 1<<53 - 1
 // ErrNoSuchItem is a string that cannot name an item, or an item that is not here.
 var ErrNoSuchItem = errors.New("no such item")
 
+// FirstOwnID divides the ids: the simulator's are below it, those of people
+// who post here begin with it. Neither can take an id of the other, and both
+// stay exact in every JSON reader. Hacker News is at 45 million.
+const FirstOwnID ID = 1_000_000_000_000
+
 // ParseID reads an id as it stands in an address: decimal digits, no sign, no
 // leading zero, so that an item has one address.
 func ParseID(s string) (ID, error) {
@@ -55,14 +61,76 @@ func ParseID(s string) (ID, error) {
 // Item is anything somebody posted. Its strings are kept as they came in;
 // Line, Text and Link read them for people.
 type Item struct {
-	ID      ID
-	Kind    Kind
-	Parent  ID // 0: none
-	Root    ID // the item that heads the thread; 0: an ancestor is not here yet
-	By      string
-	Title   string
-	Body    string
-	URL     string
-	At      time.Time // taken in; the simulator sends no time of its own
-	Replies int       // comments at any depth; counted for the head of a thread only
+	ID     ID
+	Kind   Kind
+	Parent ID // 0: none
+	Root   ID // the item that heads the thread; 0: an ancestor is not here yet
+	By     string
+	Title  string
+	Body   string
+	URL    string
+	At     time.Time // taken in; the simulator sends no time of its own
+	Edited time.Time // by its author; zero: never
+	Site   string    // of URL, as SiteOf gives it; "" without one
+	Shelf  Shelf     // of a head
+	State  State
+	Standing
+	Seq int64 // order of intake: 1, 2, 3 …
+}
+
+// State says who may read an item.
+type State int
+
+const (
+	Alive   State = iota
+	Dead          // killed by flags or by a moderator; for its author and whoever asks for the dead
+	Deleted       // by its author: its texts are gone, its place in the thread stays
+)
+
+// VisibleTo reports whether the texts of the item may be shown to somebody;
+// viewer is nil for a visitor.
+func (it Item) VisibleTo(viewer *User) bool {
+	switch it.State {
+	case Alive:
+		return true
+	case Dead:
+		return viewer != nil && (viewer.ShowDead || viewer.Moderator || viewer.Name == it.By)
+	}
+	return false
+}
+
+// Shelf is the list on which a head stands besides those of all heads.
+type Shelf string
+
+const (
+	NoShelf   Shelf = ""
+	AskShelf  Shelf = "ask"  // a question to everybody
+	ShowShelf Shelf = "show" // somebody's own work
+	JobShelf  Shelf = "job"
+	PollShelf Shelf = "poll"
+)
+
+// ShelfOf reads the shelf from what was posted, as Hacker News does: titles
+// that begin with "Ask HN", "Tell HN" or "Show HN" (here also "Ask:" and
+// "Show:").
+func ShelfOf(kind Kind, title string) Shelf {
+	switch kind {
+	case Job:
+		return JobShelf
+	case Poll:
+		return PollShelf
+	case Story:
+	default:
+		return NoShelf
+	}
+	title = strings.ToLower(Line(title[:min(len(title), 64)])) // what counts stands at the front
+	for _, mark := range []struct {
+		word  string
+		shelf Shelf
+	}{{"ask hn", AskShelf}, {"tell hn", AskShelf}, {"ask:", AskShelf}, {"show hn", ShowShelf}, {"show:", ShowShelf}} {
+		if strings.HasPrefix(title, mark.word) {
+			return mark.shelf
+		}
+	}
+	return NoShelf
 }

@@ -8,6 +8,7 @@ import (
 // Node is an item's place in a thread.
 type Node struct {
 	ID, Parent ID
+	Points     int
 }
 
 // Placed is a node in reading order; replies to the top have depth 0.
@@ -17,13 +18,13 @@ type Placed struct {
 }
 
 // Flatten puts everything below top in reading order: a reply after what it
-// answers, siblings oldest first. Nodes that do not hang below top are left
+// answers, siblings with most points first, of equals the oldest. Nodes that do not hang below top are left
 // out. It keeps a stack of its own, because trees are as deep as people are
 // stubborn.
 func Flatten(top ID, nodes []Node) []Placed {
 	byParent := slices.Clone(nodes)
 	slices.SortFunc(byParent, func(a, b Node) int {
-		return cmp.Or(cmp.Compare(a.Parent, b.Parent), cmp.Compare(b.ID, a.ID)) // youngest first: the stack turns it round
+		return cmp.Or(cmp.Compare(a.Parent, b.Parent), cmp.Compare(a.Points, b.Points), cmp.Compare(b.ID, a.ID)) // last first: the stack turns it round
 	})
 	replies := func(id ID) []Node {
 		from, _ := slices.BinarySearchFunc(byParent, id, func(n Node, id ID) int { return cmp.Compare(n.Parent, id) })

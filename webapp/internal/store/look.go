@@ -4,36 +4,99 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/portner/portner/webapp/internal/news"
 )
 
+const columns = `id, kind, parent, root, author, title, body, url, created_at, edited_at, site, shelf, state, points, replies, flags, seq`
+
+const (
+	readLatest = `SELECT id FROM items ORDER BY seq DESC LIMIT 1`
+	readItem   = `SELECT ` + columns + ` FROM items WHERE id = $1`
+	readItems  = `SELECT ` + columns + ` FROM items WHERE id IN ids($1)`
+	readThread = `SELECT id, parent, kind, points FROM items WHERE root = $1 AND id <> $1 ORDER BY id`
+	readBelow  = `
+		WITH RECURSIVE below (id) AS (
+			SELECT id FROM items WHERE parent = $1
+			UNION
+			SELECT i.id FROM items i JOIN below b ON i.parent = b.id)
+		SELECT id, parent, kind, points FROM items WHERE id IN (SELECT id FROM below) ORDER BY id`
+	readKids = `SELECT id FROM items WHERE parent = $1 AND kind = $2 ORDER BY id`
+)
+
+// writeTexts and readTexts are what every site asks all the time; SQLite
+// prepares them at the start.
+var (
+	writeTexts = []string{hasItem, readSeal, addUser, rootOf, addItem, countWaiting, attach, readStanding, moveItem}
+	readTexts  = []string{readLatest, readItem, readItems, readThread, readBelow, readSeal, readSession, readMarks}
+)
+
+func scanItem(rows *sql.Rows, also ...any) (it news.Item, err error) {
+	var created, edited int64
+	err = rows.Scan(append([]any{&it.ID, &it.Kind, &it.Parent, &it.Root, &it.By, &it.Title, &it.Body, &it.URL, &created, &edited,
+		&it.Site, &it.Shelf, &it.State, &it.Points, &it.Replies, &it.Flags, &it.Seq}, also...)...)
+	it.At = time.UnixMilli(created).UTC()
+	if edited != 0 {
+		it.Edited = time.UnixMilli(edited).UTC()
+	}
+	return it, err
+}
+
+func onlyItem(rows *sql.Rows) (news.Item, error) { return scanItem(rows) }
+
 // Latest is the id of the item that was taken in last, by order of intake and
 // not by size: ids may come in any order, and an item that is sent again does
 // not become the latest. 0 before the first.
-func (s *Store) Latest(ctx context.Context) (news.ID, error) {
-	var id news.ID
-	err := s.q.latest.QueryRowContext(ctx).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return 0, nil
-	}
+func (s *Store) Latest(ctx context.Context) (id news.ID, err error) {
+	_, err = one(ctx, at{base: s.r}, "read latest", readLatest, into(&id))
+	return id, err
+}
+
+// Item is one item. ErrNoSuchItem when there is none.
+func (s *Store) Item(ctx context.Context, id news.ID) (news.Item, error) {
+	return item(ctx, at{base: s.r}, id)
+}
+
+func item(ctx context.Context, a at, id news.ID) (news.Item, error) {
+	found, err := many(ctx, a, "read item", onlyItem, readItem, id)
 	if err != nil {
-		return 0, unavailable("read latest", err)
+		return news.Item{}, err
 	}
-	return id, nil
+	if len(found) == 0 {
+		return news.Item{}, fmt.Errorf("store: item %d: %w", id, news.ErrNoSuchItem)
+	}
+	return found[0], nil
 }
 
-// Front is a part of the ranked heads, highest first.
-func (s *Store) Front(ctx context.Context, limit, offset int) ([]news.Item, error) {
-	return collect(s.q.front.QueryContext(ctx, limit, offset))
+// Items are those of the ids that are there, by id.
+func (s *Store) Items(ctx context.Context, ids []news.ID) (map[news.ID]news.Item, error) {
+	return items(ctx, at{base: s.r}, ids)
 }
 
-// Newest is a part of the heads in order of intake, last first.
-func (s *Store) Newest(ctx context.Context, limit, offset int) ([]news.Item, error) {
-	return collect(s.q.newest.QueryContext(ctx, limit, offset))
+func items(ctx context.Context, a at, ids []news.ID) (map[news.ID]news.Item, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, fmt.Errorf("store: list ids: %w", err)
+	}
+	found, err := many(ctx, a, "read items", onlyItem, readItems, string(list))
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[news.ID]news.Item, len(found))
+	for _, it := range found {
+		byID[it.ID] = it
+	}
+	return byID, nil
+}
+
+// Kids are the ids of one kind directly below an item, oldest first.
+func (s *Store) Kids(ctx context.Context, id news.ID, kind news.Kind) ([]news.ID, error) {
+	return many(ctx, at{base: s.r}, "read kids", scanOne[news.ID], readKids, id, kind)
 }
 
 // Thread is an item with what hangs below it.
@@ -52,24 +115,33 @@ type Reply struct {
 	Depth int
 }
 
-// Thread reads an item and at most limit of the replies below it.
-// ErrNoSuchItem when there is no item. The ids of all replies are read to put
-// them in order, the texts only of those that are returned.
+// Thread reads an item and at most limit of the replies below it, dead and
+// deleted ones included, so that what answers them has its place: ask
+// Item.VisibleTo before you show a text. ErrNoSuchItem when there is no item.
+// The ids of all replies are read to put them in order, the texts only of
+// those that are returned.
 func (s *Store) Thread(ctx context.Context, id news.ID, limit, offset int) (t Thread, err error) {
-	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // one moment for all queries
+	opts := &sql.TxOptions{ReadOnly: true} // one moment for all queries
+	if s.r.postgres {
+		opts.Isolation = sql.LevelRepeatableRead // SQLite has no other
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	tx, err := s.read.BeginTx(ctx, opts)
 	if err != nil {
 		return Thread{}, unavailable("begin", err)
 	}
 	defer tx.Rollback()
-	if t.Item, err = s.item(ctx, tx, id); err != nil {
+	a := at{base: s.r, tx: tx}
+	if t.Item, err = item(ctx, a, id); err != nil {
 		return Thread{}, err
 	}
 	if root := t.Item.Root; root != 0 && root != id {
-		if t.Head, err = s.item(ctx, tx, root); err != nil {
+		if t.Head, err = item(ctx, a, root); err != nil {
 			return Thread{}, err
 		}
 	}
-	options, nodes, err := s.nodes(ctx, tx, t.Item)
+	options, nodes, err := nodes(ctx, a, t.Item)
 	if err != nil {
 		return Thread{}, err
 	}
@@ -78,15 +150,15 @@ func (s *Store) Thread(ctx context.Context, id news.ID, limit, offset int) (t Th
 	placed = placed[min(offset, len(placed)):]
 	placed = placed[:min(limit, len(placed))]
 
-	items, err := s.items(ctx, tx, append(options, ids(placed)...))
+	found, err := items(ctx, a, append(options, ids(placed)...))
 	if err != nil {
 		return Thread{}, err
 	}
 	for _, id := range options {
-		t.Options = append(t.Options, items[id])
+		t.Options = append(t.Options, found[id])
 	}
 	for _, p := range placed {
-		t.Replies = append(t.Replies, Reply{items[p.ID], p.Depth})
+		t.Replies = append(t.Replies, Reply{found[p.ID], p.Depth})
 	}
 	return t, nil
 }
@@ -99,89 +171,31 @@ func ids(placed []news.Placed) []news.ID {
 	return ids
 }
 
-func (s *Store) item(ctx context.Context, tx *sql.Tx, id news.ID) (news.Item, error) {
-	found, err := collect(tx.StmtContext(ctx, s.q.item).QueryContext(ctx, id))
-	if err != nil {
-		return news.Item{}, err
-	}
-	if len(found) == 0 {
-		return news.Item{}, fmt.Errorf("store: item %d: %w", id, news.ErrNoSuchItem)
-	}
-	return found[0], nil
-}
-
 // maxOptions bounds what a poll shows above its replies.
 const maxOptions = 100
 
 // nodes reads what hangs below an item, the options of a poll apart from the
 // rest, in order of their ids. An option that belongs to something else than
 // a poll, or is one too many, is kept and stands among the replies.
-func (s *Store) nodes(ctx context.Context, tx *sql.Tx, top news.Item) (options []news.ID, nodes []news.Node, err error) {
-	stmt := s.q.below
+func nodes(ctx context.Context, a at, top news.Item) (options []news.ID, nodes []news.Node, err error) {
+	type row struct {
+		news.Node
+		kind news.Kind
+	}
+	text := readBelow
 	if top.Root == top.ID {
-		stmt = s.q.thread // by index alone
+		text = readThread // by index alone
 	}
-	rows, err := tx.StmtContext(ctx, stmt).QueryContext(ctx, top.ID)
-	if err != nil {
-		return nil, nil, unavailable("read thread", err)
+	scan := func(rows *sql.Rows) (r row, err error) {
+		return r, rows.Scan(&r.ID, &r.Parent, &r.kind, &r.Points)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var n news.Node
-		var kind news.Kind
-		if err := rows.Scan(&n.ID, &n.Parent, &kind); err != nil {
-			return nil, nil, unavailable("read thread", err)
-		}
-		if kind == news.PollOption && top.Kind == news.Poll && n.Parent == top.ID && len(options) < maxOptions {
-			options = append(options, n.ID)
+	all, err := many(ctx, a, "read thread", scan, text, top.ID)
+	for _, r := range all {
+		if r.kind == news.PollOption && top.Kind == news.Poll && r.Parent == top.ID && len(options) < maxOptions {
+			options = append(options, r.ID)
 		} else {
-			nodes = append(nodes, n)
+			nodes = append(nodes, r.Node)
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return nil, nil, unavailable("read thread", err)
-	}
-	return options, nodes, nil
-}
-
-func (s *Store) items(ctx context.Context, tx *sql.Tx, ids []news.ID) (map[news.ID]news.Item, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	list, err := json.Marshal(ids)
-	if err != nil {
-		return nil, fmt.Errorf("store: list ids: %w", err)
-	}
-	found, err := collect(tx.StmtContext(ctx, s.q.rows).QueryContext(ctx, string(list)))
-	if err != nil {
-		return nil, err
-	}
-	byID := make(map[news.ID]news.Item, len(found))
-	for _, it := range found {
-		byID[it.ID] = it
-	}
-	return byID, nil
-}
-
-// collect takes both results of a query for columns.
-func collect(rows *sql.Rows, err error) ([]news.Item, error) {
-	if err != nil {
-		return nil, unavailable("read items", err)
-	}
-	defer rows.Close()
-	var items []news.Item
-	for rows.Next() {
-		var it news.Item
-		var at int64
-		err := rows.Scan(&it.ID, &it.Kind, &it.Parent, &it.Root, &it.By, &it.Title, &it.Body, &it.URL, &at, &it.Replies)
-		if err != nil {
-			return nil, unavailable("read items", err)
-		}
-		it.At = time.UnixMilli(at).UTC()
-		items = append(items, it)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, unavailable("read items", err)
-	}
-	return items, nil
+	return options, nodes, err
 }

@@ -1,10 +1,16 @@
-// Package store keeps users and items in SQLite.
+// Package store keeps users and items in SQLite or PostgreSQL.
 //
-// Always: a Take that returned nil is on the disk (WAL with synchronous=FULL);
-// an id is stored once; the count of replies and the rank of a thread are
-// those of its rows, because one transaction changes them together. One
-// connection writes, several read, and readers never wait for the writer.
-// Safe for concurrent use, by several processes too. It does not know HTTP.
+// Always: a change that returned nil is on the disk (SQLite: WAL with
+// synchronous=FULL); an id is stored once; counts, points, karma and ranks are
+// those of the rows, because one transaction changes them together; reading
+// changes nothing. Changes go through one writer and share commits (write.go),
+// readers never wait for it. Rights and bounds are checked here, by the rules
+// of package news, so no caller can forget them. Safe for concurrent use, by
+// several processes too. It does not know HTTP.
+//
+// A read or a change of a database that is away or takes too long is
+// ErrUnavailable; nothing needs to be done for it to work again once the
+// database is back.
 package store
 
 import (
@@ -16,72 +22,102 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"go.uber.org/zap"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// Errors that callers decide by.
+// Errors that callers decide by. Those of package news (ErrNoSuchItem,
+// ErrNotAllowed, *Invalid) come from here too.
 var (
 	// ErrUnavailable: the database cannot be reached, is locked for too long or is broken.
 	ErrUnavailable = errors.New("the database is not available")
-	// ErrWrongSecret: the user exists and the password string is not his.
+	// ErrWrongSecret: there is no such user, or the password is not his.
 	ErrWrongSecret = errors.New("wrong password")
+	// ErrNoSuchUser: nobody has that name.
+	ErrNoSuchUser = errors.New("no such user")
+	// ErrNameTaken: somebody has that name, or one that differs in the size of letters alone.
+	ErrNameTaken = errors.New("the name is taken")
+	// ErrNoSession: there never was such a session, or it has ended.
+	ErrNoSession = errors.New("no session")
 )
 
 // Store is an open database. Close it.
 type Store struct {
 	log     *zap.Logger
-	write   *sql.DB       // one connection
-	turn    chan struct{} // held by whoever writes; waiters are served in order
+	write   *sql.DB // SQLite: one connection; PostgreSQL: the same as read
 	read    *sql.DB
-	q       queries
+	w, r    *base
 	trusted *trusted
+	gate    chan struct{} // one place per computation of argon2id
+
+	changes chan *change
+	closing chan struct{} // closed when the writer is to end
+	closed  chan struct{} // closed when it has ended
+	once    sync.Once
+
+	commits, committed atomic.Int64 // transactions, and the changes in them
 }
 
-const (
-	// busyTimeout is how long a statement waits for another process. Within
-	// this process writers take turns.
-	busyTimeout = 5 * time.Second
-	// writeTimeout ends a write that has no client to end it (see Take).
-	writeTimeout = 10 * time.Second
-)
+// busyTimeout is how long a statement of SQLite waits for another process.
+const busyTimeout = 5 * time.Second
 
-// Open opens the database at path, creates it and its folder where there is
-// none, and brings it to the newest schema.
-func Open(ctx context.Context, path string, log *zap.Logger) (_ *Store, err error) {
+// Open opens a database and brings it to the newest schema. where is a file of
+// SQLite, which is created with its folder where there is none, or the address
+// of a PostgreSQL database (postgres://…).
+func Open(ctx context.Context, where string, log *zap.Logger) (_ *Store, err error) {
+	s := &Store{
+		log: log, trusted: newTrusted(), gate: make(chan struct{}, maxDerivations),
+		changes: make(chan *change, 10*maxShared), closing: make(chan struct{}), closed: make(chan struct{}),
+	}
+	open := s.openSQLite
+	if IsPostgres(where) {
+		open = s.openPostgres
+	}
+	if err := open(ctx, where); err != nil {
+		close(s.closed) // there is no writer
+		return nil, errors.Join(err, s.Close())
+	}
+	go s.writer() // ends with Close
+	return s, nil
+}
+
+// IsPostgres reports whether Open takes where for an address of PostgreSQL.
+func IsPostgres(where string) bool {
+	return strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://")
+}
+
+func (s *Store) openSQLite(ctx context.Context, path string) (err error) {
 	if path, err = filepath.Abs(path); err != nil {
-		return nil, fmt.Errorf("store: locate %s: %w", path, err)
+		return fmt.Errorf("store: locate %s: %w", path, err)
 	}
 	// 0700: the file holds what was derived from people's passwords.
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("store: create folder: %w", err)
+		return fmt.Errorf("store: create folder: %w", err)
 	}
-	s := &Store{log: log, trusted: newTrusted(), turn: make(chan struct{}, 1)}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
 	if s.write, err = connect(path, "immediate"); err != nil {
-		return nil, err
+		return err
 	}
+	s.w = newBase(s.write, false)
 	s.write.SetMaxOpenConns(1)
 	s.write.SetMaxIdleConns(1)
-	if err := migrate(ctx, s.write, path, log); err != nil {
-		return nil, err
+	if err := migrateSQLite(ctx, s.write, path, s.log); err != nil {
+		return err
 	}
 	if s.read, err = connect(path, "deferred", "query_only(1)"); err != nil {
-		return nil, err
+		return err
 	}
+	s.r = newBase(s.read, false)
 	readers := max(4, runtime.GOMAXPROCS(0))
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
-	if err := s.prepare(ctx); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return s.settle(ctx)
 }
 
 func connect(path, lock string, pragmas ...string) (*sql.DB, error) {
@@ -104,25 +140,108 @@ func dsn(path string, pragmas ...string) string {
 	return u.String()
 }
 
+// Bounds of the pool. PostgreSQL allows 100 connections at first; several
+// copies of this program and a person with psql fit below that.
+const (
+	maxConnections = 16
+	connectTimeout = 3 * time.Second
+)
+
+func (s *Store) openPostgres(ctx context.Context, address string) error {
+	cfg, err := pgx.ParseConfig(address)
+	if err != nil {
+		return fmt.Errorf("store: read the address of the database: %w", err) // pgx leaves the password out
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = "webapp"
+	}
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		// Every query here is made for an index. Without statistics, on a young
+		// table, the planner would rather read all of it, at every level of a thread.
+		_, err := conn.Exec(ctx, "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off")
+		return err
+	}))
+	s.read, s.write = db, db
+	s.r = newBase(db, true)
+	s.w = s.r
+	db.SetMaxOpenConns(maxConnections)
+	db.SetMaxIdleConns(maxConnections)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	if err := s.await(ctx); err != nil {
+		return err
+	}
+	return migratePostgres(ctx, db, s.log)
+}
+
+// await waits for a database that is starting as well, until ctx ends.
+func (s *Store) await(ctx context.Context) error {
+	const firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
+	said := false
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := s.read.PingContext(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case refusedLogin(err):
+			return fmt.Errorf("store: %w", err) // waiting does not help
+		case !said:
+			s.log.Warn("waiting for the database", zap.Error(err))
+			said = true
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return unavailable("wait for the database", errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// settle prepares what is asked most, so that a first request costs what the
+// others do and a text that SQLite cannot read ends the start.
+func (s *Store) settle(ctx context.Context) error {
+	for _, b := range []struct {
+		base  *base
+		texts []string
+	}{{s.w, writeTexts}, {s.r, readTexts}} {
+		for _, text := range b.texts {
+			if _, err := b.base.prepared(ctx, text); err != nil {
+				return fmt.Errorf("store: prepare %q: %w", text, err)
+			}
+		}
+	}
+	return nil
+}
+
 // Close waits for what runs and closes the database. Safe to call twice.
 func (s *Store) Close() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
-		if db != nil {
-			errs = append(errs, db.Close())
+	s.once.Do(func() {
+		close(s.closing)
+		<-s.closed
+		if s.r != nil && s.r != s.w {
+			errs = append(errs, s.r.close())
 		}
-	}
+		if s.w != nil {
+			errs = append(errs, s.w.close())
+		}
+	})
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("store: close: %w", err)
 	}
 	return nil
 }
 
-// unavailable tells callers that an error of the database is not theirs, and
-// leaves a cancelled request what it is.
-func unavailable(act string, err error) error {
-	if errors.Is(err, context.Canceled) {
-		return fmt.Errorf("store: %s: %w", act, err)
-	}
-	return fmt.Errorf("store: %s: %w: %w", act, ErrUnavailable, err)
+// Shared is how many changes were committed and in how many transactions.
+func (s *Store) Shared() (changes, commits int64) { return s.committed.Load(), s.commits.Load() }
+
+// Ping asks the database for an answer.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.Latest(ctx)
+	return err
 }
+
+// Connections describes the pool of readers.
+func (s *Store) Connections() sql.DBStats { return s.read.Stats() }

@@ -2,9 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/portner/portner/webapp/internal/news"
@@ -20,11 +17,19 @@ import (
 func (s *Store) Take(ctx context.Context, p news.Post) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
+	if s.trusted.knows(p.By, p.Secret) {
+		return s.change(ctx, func(w *work) error { return s.take(w, p, "") })
+	}
+	leave, err := s.trusted.alone(ctx, p.By)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	fresh, err := s.authenticate(ctx, p.By, p.Secret)
 	if err != nil {
 		return err
 	}
-	if err := s.take(ctx, p, fresh); err != nil {
+	if err := s.change(ctx, func(w *work) error { return s.take(w, p, fresh) }); err != nil {
 		return err
 	}
 	s.trusted.add(p.By, p.Secret)
@@ -34,120 +39,138 @@ func (s *Store) Take(ctx context.Context, p news.Post) error {
 // authenticate checks the secret of a known user, outside the transaction:
 // it is slow on purpose. For an unknown one it returns what to store.
 func (s *Store) authenticate(ctx context.Context, name, secret string) (fresh string, err error) {
-	if s.trusted.knows(name, secret) {
+	if s.trusted.knows(name, secret) { // since we wait for our turn
 		return "", nil
 	}
-	var stored string
-	err = s.q.secret.QueryRowContext(ctx, name).Scan(&stored)
+	stored, err := s.sealed(ctx, name)
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return seal(secret), nil
 	case err != nil:
-		return "", unavailable("read user", err)
+		return "", err
+	case !stored.known:
+		return s.seal(ctx, secret)
+	case stored.secret == "":
+		return "", ErrWrongSecret // a person, who has a password and no string
 	}
-	return "", verify(stored, secret)
+	return "", s.verify(ctx, stored.secret, secret)
 }
 
-func (s *Store) take(ctx context.Context, p news.Post, fresh string) error {
-	// database/sql gives its connection to any of those who wait, so that
-	// under load some wait many times longer than others.
-	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return unavailable("wait for the writer", ctx.Err())
+const (
+	hasItem  = `SELECT 1 FROM items WHERE id = $1`
+	readSeal = `SELECT secret, password FROM users WHERE name = $1`
+	addUser  = `INSERT INTO users (name, secret, password, created_at) VALUES ($1, $2, $3, $4)`
+	rootOf   = `SELECT root FROM items WHERE id = $1`
+	addItem  = `
+		INSERT INTO items (seq, id, kind, parent, root, author, title, body, url, created_at, heads, points, rank, best, site, link, shelf)
+		VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM items), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+	// UNION, not UNION ALL: it visits a row once, even where replies form a ring.
+	// +root keeps SQLite from looking through all waiting items at every level.
+	waitingFor = `
+		WITH RECURSIVE waiting (id) AS (
+			SELECT id FROM items WHERE parent = $1 AND +root = 0
+			UNION
+			SELECT i.id FROM items i JOIN waiting w ON i.parent = w.id WHERE +i.root = 0)
+		`
+	countWaiting = waitingFor + `SELECT count(*), count(*) FILTER (WHERE kind = 'comment') FROM items WHERE id IN (SELECT id FROM waiting)`
+	attach       = waitingFor + `UPDATE items SET root = $2 WHERE id IN (SELECT id FROM waiting)`
+	readStanding = `SELECT points, replies, flags, created_at, heads FROM items WHERE id = $1`
+	moveItem     = `UPDATE items SET points = $2, replies = $3, flags = $4, rank = $5, best = $6 WHERE id = $1`
+)
+
+func (s *Store) take(w *work, p news.Post, fresh string) error {
+	known, err := w.one("look for item", hasItem, into(new(int)), p.ID)
+	if err != nil || known {
+		return err
 	}
-	defer func() { <-s.turn }()
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return unavailable("begin", err)
-	}
-	defer tx.Rollback() // no-op after the commit
-	var known bool
-	if err := tx.StmtContext(ctx, s.q.wHas).QueryRowContext(ctx, p.ID).Scan(&known); err != nil {
-		return unavailable("look for item", err)
-	}
-	if known {
-		return nil
-	}
-	now := time.Now()
 	if fresh != "" {
-		if err := s.addUser(ctx, tx, p, fresh, now); err != nil {
+		if err := s.newcomer(w, p, fresh); err != nil {
 			return err
 		}
 	}
-	if err := s.addItem(ctx, tx, p, now); err != nil {
+	return add(w, news.Item{ID: p.ID, Kind: p.Kind, Parent: p.Parent, By: p.By, Title: p.Title, Body: p.Body, URL: p.URL})
+}
+
+func (s *Store) newcomer(w *work, p news.Post, fresh string) error {
+	var stored seals
+	found, err := w.one("read user", readSeal, into(&stored.secret, &stored.password), p.By)
+	if err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		return unavailable("commit", err)
+	if found { // somebody was faster with the same name
+		return s.verify(w.ctx, stored.secret, p.Secret)
 	}
-	return nil
+	_, err = w.exec("add user", addUser, p.By, fresh, "", w.now.UnixMilli())
+	return err
 }
 
-func (s *Store) addUser(ctx context.Context, tx *sql.Tx, p news.Post, fresh string, now time.Time) error {
-	var stored string
-	err := tx.StmtContext(ctx, s.q.wSecret).QueryRowContext(ctx, p.By).Scan(&stored)
-	if err == nil { // somebody was faster with the same name
-		return verify(stored, p.Secret)
+// add stores an item and tells the thread.
+func add(w *work, it news.Item) error {
+	it.At, it.Root, it.Points = w.now, it.ID, 1
+	if it.Kind == news.PollOption {
+		it.Points = 0 // nobody has chosen it yet
 	}
-	if !errors.Is(err, sql.ErrNoRows) {
-		return unavailable("read user", err)
-	}
-	if _, err := tx.StmtContext(ctx, s.q.wAddUser).ExecContext(ctx, p.By, fresh, now.UnixMilli()); err != nil {
-		return unavailable("add user", err)
-	}
-	return nil
-}
-
-func (s *Store) addItem(ctx context.Context, tx *sql.Tx, p news.Post, now time.Time) error {
-	root := p.ID // heads a thread of its own
-	if p.Parent != 0 {
-		err := tx.StmtContext(ctx, s.q.wRootOf).QueryRowContext(ctx, p.Parent).Scan(&root)
-		if errors.Is(err, sql.ErrNoRows) {
-			root = 0
-		} else if err != nil {
-			return unavailable("read parent", err)
+	if it.Parent != 0 {
+		found, err := w.one("read parent", rootOf, into(&it.Root), it.Parent)
+		if err != nil {
+			return err
+		}
+		if !found {
+			it.Root = 0
 		}
 	}
-	rank := news.Rank(0, now)
-	_, err := tx.StmtContext(ctx, s.q.wAddItem).ExecContext(ctx,
-		p.ID, p.Kind, p.Parent, root, p.By, p.Title, p.Body, p.URL, now.UnixMilli(), rank)
-	if err != nil {
-		return unavailable("add item", err)
+	heads, rank, best := 0, 0.0, 0.0
+	if it.Kind.Heads() {
+		heads, rank, best = 1, it.Rank(it.At), it.Best(it.At)
+		it.Site, it.Shelf = news.SiteOf(it.URL), news.ShelfOf(it.Kind, it.Title)
 	}
-	if root == 0 {
+	link := ""
+	if heads == 1 {
+		link = news.SameLink(it.URL)
+	}
+	_, err := w.exec("add item", addItem, it.ID, it.Kind, it.Parent, it.Root, it.By, it.Title, it.Body, it.URL,
+		it.At.UnixMilli(), heads, it.Points, rank, best, it.Site, link, it.Shelf)
+	if err != nil {
+		return err
+	}
+	if it.Root == 0 {
 		return nil // the item waits too, and with it whoever waits for it
 	}
-	return s.count(ctx, tx, p, root)
+	return count(w, it)
 }
 
 // count gives the thread what the new item brings: itself, and the replies
 // that have waited for it.
-func (s *Store) count(ctx context.Context, tx *sql.Tx, p news.Post, root news.ID) error {
+func count(w *work, it news.Item) error {
 	var waiting, gained int
-	if err := tx.StmtContext(ctx, s.q.wWaiting).QueryRowContext(ctx, p.ID).Scan(&waiting, &gained); err != nil {
-		return unavailable("look for waiting replies", err)
+	if _, err := w.one("look for waiting replies", countWaiting, into(&waiting, &gained), it.ID); err != nil {
+		return err
 	}
 	if waiting > 0 {
-		if _, err := tx.StmtContext(ctx, s.q.wAttach).ExecContext(ctx, p.ID, root); err != nil {
-			return unavailable("attach waiting replies", err)
+		if _, err := w.exec("attach waiting replies", attach, it.ID, it.Root); err != nil {
+			return err
 		}
 	}
-	if p.Kind == news.Comment && root != p.ID {
+	if it.Kind == news.Comment && it.Root != it.ID {
 		gained++
 	}
 	if gained == 0 {
 		return nil
 	}
-	var replies int
+	return move(w, it.Root, func(st *news.Standing) { st.Replies += gained })
+}
+
+// move changes an item's standing and with it its place in the lists.
+func move(w *work, id news.ID, how func(*news.Standing)) error {
+	var st news.Standing
 	var at int64
-	if err := tx.StmtContext(ctx, s.q.wHead).QueryRowContext(ctx, root).Scan(&replies, &at); err != nil {
-		return unavailable(fmt.Sprintf("read head %d", root), err)
+	var heads bool
+	if _, err := w.one("read standing", readStanding, into(&st.Points, &st.Replies, &st.Flags, &at, &heads), id); err != nil {
+		return err
 	}
-	replies += gained
-	_, err := tx.StmtContext(ctx, s.q.wMove).ExecContext(ctx, replies, news.Rank(replies, time.UnixMilli(at)), root)
-	if err != nil {
-		return unavailable("count replies", err)
+	how(&st)
+	rank, best := 0.0, 0.0
+	if heads {
+		rank, best = st.Rank(time.UnixMilli(at)), st.Best(time.UnixMilli(at))
 	}
-	return nil
+	_, err := w.exec("move item", moveItem, id, st.Points, st.Replies, st.Flags, rank, best)
+	return err
 }

@@ -1,0 +1,200 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// Group commit. All changes of a process go through one goroutine, which runs
+// what has gathered while the last commit went to the disk as one transaction:
+// alone, a change has a commit of its own; many at once share one, and each
+// returns after it. Changes are served in the order in which they came.
+
+// change is one caller's wish.
+type change struct {
+	ctx     context.Context
+	do      func(*work) error
+	claimed atomic.Bool // by the writer, or by a caller who leaves
+	done    chan error  // buffered
+}
+
+// work is what a change does its work with, inside the shared transaction.
+//
+// A change decides before it writes: it returns an error of its own (a wrong
+// secret, a right that is missing) before its first exec, because what it
+// wrote would be committed with the rest. An error of the database undoes the
+// whole transaction, and then each change runs again in one of its own.
+type work struct {
+	at
+	ctx context.Context
+	now time.Time
+}
+
+const (
+	// maxShared is the most changes in one commit. A hundred take about 20 ms,
+	// which the first of them waits for.
+	maxShared = 100
+	// writeTimeout ends a transaction that the database does not end.
+	writeTimeout = 10 * time.Second
+)
+
+var errClosed = errors.New("the store is closed")
+
+// change runs do and returns when what it wrote is on the disk, or nothing of
+// it is. A caller whose ctx ends before his turn leaves.
+func (s *Store) change(ctx context.Context, do func(*work) error) error {
+	c := &change{ctx: ctx, do: do, done: make(chan error, 1)}
+	select {
+	case s.changes <- c:
+	case <-ctx.Done():
+		return unavailable("wait for the writer", ctx.Err())
+	case <-s.closing:
+		return unavailable("write", errClosed)
+	}
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+	case <-s.closed: // the writer has ended and looks at nothing any more
+	}
+	if c.claimed.CompareAndSwap(false, true) {
+		if ctx.Err() == nil {
+			return unavailable("write", errClosed)
+		}
+		return unavailable("wait for the writer", ctx.Err())
+	}
+	return <-c.done // it is being done: say what became of it
+}
+
+// writer ends with Close, after what it has begun.
+func (s *Store) writer() {
+	defer close(s.closed)
+	for {
+		select {
+		case c := <-s.changes:
+			s.together(s.gather(c))
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+func (s *Store) gather(first *change) []*change {
+	all := make([]*change, 0, maxShared)
+	for next := first; ; {
+		if next.claimed.CompareAndSwap(false, true) {
+			all = append(all, next)
+		}
+		if len(all) == maxShared {
+			return all
+		}
+		select {
+		case next = <-s.changes:
+		default:
+			return all
+		}
+	}
+}
+
+// together commits all changes at once, or, where the database refused, each
+// by itself, so that none suffers for another.
+func (s *Store) together(all []*change) {
+	if len(all) == 0 {
+		return
+	}
+	results, err := s.commit(all)
+	switch {
+	case err == nil:
+	case len(all) == 1:
+		results[0] = err
+	default:
+		for i := range all {
+			if _, results[i] = s.commit(all[i : i+1]); results[i] == nil {
+				continue
+			}
+			if errors.Is(results[i], errNotBegun) { // nor will the next be
+				for j := i + 1; j < len(all); j++ {
+					results[j] = results[i]
+				}
+				break
+			}
+		}
+	}
+	for i, c := range all {
+		c.done <- results[i]
+	}
+}
+
+var errNotBegun = errors.New("no transaction")
+
+// commit runs changes in one transaction. results are their own decisions;
+// err means that nothing was committed. Of one change, err is its result too.
+func (s *Store) commit(all []*change) (results []error, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	results = make([]error, len(all))
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return results, unavailable("begin", errors.Join(errNotBegun, err))
+	}
+	defer tx.Rollback() // no-op after the commit
+	var missed []string
+	w := &work{at: at{s.w, tx, &missed}, ctx: ctx, now: time.Now()}
+	if s.w.postgres { // several processes write in turns; SQLite's transaction is its own lock
+		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lockWrite); err != nil {
+			return results, unavailable("lock", errors.Join(errNotBegun, err))
+		}
+	}
+	for i, c := range all {
+		results[i] = c.safely(w)
+		if errors.Is(results[i], ErrUnavailable) {
+			return results, results[i]
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return results, unavailable("commit", err)
+	}
+	s.commits.Add(1)
+	s.committed.Add(int64(len(all)))
+	for _, text := range missed {
+		if _, err := s.w.prepared(ctx, text); err != nil {
+			break // it works unprepared
+		}
+	}
+	if len(all) == 1 {
+		return results, results[0]
+	}
+	return results, nil
+}
+
+// safely turns a panic into an error that undoes the transaction.
+func (c *change) safely(w *work) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = unavailable("write", fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+		}
+	}()
+	return c.do(w)
+}
+
+// exec runs a statement and says how many rows it changed.
+func (w *work) exec(act, text string, args ...any) (int64, error) {
+	res, err := w.at.exec(w.ctx, text, args...)
+	if err != nil {
+		return 0, unavailable(act, err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return 0, unavailable(act, err)
+	}
+	return n, nil
+}
+
+// one reads the first row into dest.
+func (w *work) one(act, text string, dest []any, args ...any) (found bool, err error) {
+	return one(w.ctx, w.at, act, text, dest, args...)
+}
