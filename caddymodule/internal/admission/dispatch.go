@@ -5,6 +5,7 @@ import "time"
 // dispatchLocked grants while there is somebody who may go.
 func (q *Queue) dispatchLocked(now time.Time) {
 	for _, u := range q.upstreams {
+		u.climb(1+int(now.Sub(q.released)/rampStep), true)
 		for u.ahead.n > 0 && u.used < max(1, u.limit()) {
 			t := u.ahead.oldest
 			q.takeLocked(t)
@@ -26,6 +27,48 @@ func (q *Queue) dispatchLocked(now time.Time) {
 	if q.standing.drop(now, q.costs.typical) && len(q.heavy) > 0 && q.waiting > q.limitLocked() {
 		q.refuseLocked(q.heavy[0].tickets.oldest, ErrShed)
 	}
+	q.wakeLocked()
+}
+
+// rampStep is how long it takes at the most until an upstream that was held gets
+// one slot more: answers are quicker, but the first ones may be long.
+const rampStep = 250 * time.Millisecond
+
+// climb moves the limit of an upstream that was held up to n, or by n.
+func (u *upstream) climb(n int, to bool) {
+	if u.ramp == 0 {
+		return
+	}
+	if to {
+		u.ramp = max(u.ramp, n)
+	} else {
+		u.ramp += n
+	}
+	goal := u.fixed
+	if goal == 0 {
+		goal = u.learned.limit
+	}
+	if u.ramp >= goal {
+		u.ramp = 0
+	}
+}
+
+// wakeEvery is how often those are looked at that time alone may let in: the
+// slow, and the held.
+const wakeEvery = 50 * time.Millisecond
+
+// wakeLocked sees to it that they are.
+func (q *Queue) wakeLocked() {
+	if q.waking || q.held || q.line.slow.n == 0 && q.holding.n == 0 {
+		return
+	}
+	q.waking = true
+	time.AfterFunc(wakeEvery, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.waking = false
+		q.dispatchLocked(time.Now())
+	})
 }
 
 // nextLocked is whose turn it is, and the free upstream for it.
@@ -128,7 +171,7 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 	s.back = true
 	now := time.Now()
 	u := s.u
-	u.learned.moved(now, u.used, true)
+	u.learned.moved(now, u.used, served > 0)
 	u.used--
 	q.rate.mark(now)
 	if s.route != nil {
@@ -139,11 +182,7 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 			if s.client != nil {
 				s.client.settle(s.expected, served)
 			}
-			if u.ramp > 0 {
-				if u.ramp++; u.ramp > u.fixed && u.fixed > 0 || u.fixed == 0 && u.ramp > u.learned.limit {
-					u.ramp = 0
-				}
-			}
+			u.climb(1, false)
 		}
 	}
 	if u.gone && u.used == 0 && u.ahead.n == 0 {
@@ -160,7 +199,7 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 func (q *Queue) leaveRouteLocked(s *Slot, now time.Time) {
 	r := s.route
 	if s.slow || q.costs.slow(r, now) {
-		q.slow.rest(now, now.Sub(s.granted), q)
+		q.slow.rest(now, now.Sub(s.granted))
 	}
 	r.running.remove(s)
 	r.inFlight--
@@ -248,10 +287,9 @@ func (q *Queue) stickLocked(t *ticket) {
 // slowGate keeps slow routes from holding every slot (DARC: Demoulin et al.,
 // "When Idling is Ideal", SOSP 2021, for slots that are not ours to preempt).
 type slowGate struct {
-	busy   []*route // routes in flight
-	demand demand   // of the routes that are not slow
-	next   time.Time
-	wake   *time.Timer
+	busy   []*route  // routes in flight
+	demand demand    // of the routes that are not slow
+	next   time.Time // with one slot: when the next may go
 }
 
 const (
@@ -284,18 +322,6 @@ func (g *slowGate) reserve(slots int, now time.Time) int {
 }
 
 // rest begins the time in which an only slot is the others'.
-func (g *slowGate) rest(now time.Time, took time.Duration, q *Queue) {
-	pause := time.Duration(float64(took) * (1/slowShare - 1))
-	g.next = now.Add(pause)
-	if g.wake != nil {
-		g.wake.Stop()
-	}
-	if q.line.slow.n == 0 || q.limitLocked() != 1 {
-		return
-	}
-	g.wake = time.AfterFunc(pause, func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		q.dispatchLocked(time.Now())
-	})
+func (g *slowGate) rest(now time.Time, took time.Duration) {
+	g.next = now.Add(time.Duration(float64(took) * (1/slowShare - 1)))
 }

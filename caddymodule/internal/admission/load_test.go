@@ -269,6 +269,43 @@ func TestWithOneSlotSlowWorkHasABoundedShare(t *testing.T) {
 	})
 }
 
+func TestSlowRequestGoesWhenTheOthersAreGone(t *testing.T) {
+	simulate(t, Config{Limit: 1, Wait: 30 * time.Second}, 1, func(s *sim) {
+		s.closed(2, 2*time.Second, func(int) visit { return visit{"page", Ask{Route: "/"}, page} })
+		s.open(2, 2*time.Second, func(int) visit { return visit{"slow", Ask{Route: "/slow"}, 300 * time.Millisecond} })
+		time.Sleep(3 * time.Second)
+		start := time.Now()
+		for range 3 { // nothing else happens any more
+			slot, err := s.q.Admit(s.t.Context(), Ask{Route: "/slow"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond)
+			slot.Served()
+		}
+		if took := time.Since(start); took > 15*time.Second {
+			t.Errorf("three slow requests took %v with nobody else there", took)
+		}
+	})
+}
+
+func TestLongAnswersDoNotKeepTheHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 4, Wait: 10 * time.Second}, 1)
+		q.SetReady("a", false)
+		out := make(chan outcome, 4)
+		for i := range 4 {
+			arrive(t.Context(), q, fmt.Sprint(i), Ask{}, out)
+		}
+		q.SetReady("a", true)
+		for i := range 4 { // nobody answers
+			if got := <-out; got.err != nil || got.at > time.Duration(i+1)*time.Second/2 {
+				t.Errorf("request %d: %v after %v", i, got.err, got.at)
+			}
+		}
+	})
+}
+
 func TestClassesShareByWeightAndNobodyStarves(t *testing.T) {
 	classes := []Class{{Name: "writes", Weight: 16}, {Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}
 	simulate(t, Config{Limit: 1, Classes: classes}, 1, func(s *sim) {

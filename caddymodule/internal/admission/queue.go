@@ -9,7 +9,7 @@
 // "nobody starves" means here.
 //
 // Safe for concurrent use. It does not know HTTP. All waiting is done by the
-// callers of Admit; besides them there is one timer.
+// callers of Admit; besides them there is at most one timer.
 package admission
 
 import (
@@ -150,6 +150,7 @@ type Queue struct {
 	held      bool          // mu; no upstream is ready
 	released  time.Time     // mu; when held ended last
 	turn      int           // mu; where ties among upstreams begin
+	waking    bool          // mu; a timer will dispatch
 
 	costs    costs    // mu
 	standing standing // mu
@@ -376,6 +377,7 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 	q.waiting++
 	q.placeLocked(t)
 	q.observeLocked(now)
+	q.wakeLocked()
 	return t, nil, nil
 }
 
@@ -543,7 +545,11 @@ func (q *Queue) placeLocked(t *ticket) {
 	if t.stuck != nil {
 		l = &t.stuck.line
 	}
-	l.fast.push(t, &q.heavy)
+	o := l.fast
+	if q.costs.slow(t.route, time.Now()) {
+		o = l.slow
+	}
+	o.push(t, &q.heavy)
 	q.work += t.cost
 }
 
@@ -662,6 +668,6 @@ func (q *Queue) depthLocked() int {
 func (q *Queue) observeLocked(now time.Time) {
 	if slots := q.limitLocked(); slots > 0 {
 		lost := q.counts.Full + q.counts.Excess + q.counts.Wait + q.counts.Left
-		q.standing.observe(now, q.work/time.Duration(slots), lost, q.costs.typical)
+		q.standing.observe(now, (q.work-q.line.slow.work)/time.Duration(slots), lost, q.costs.typical)
 	}
 }
