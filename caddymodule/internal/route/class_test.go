@@ -62,6 +62,8 @@ func TestClassIsGuessedWithoutConfiguration(t *testing.T) {
 		{"GET", "/", []string{"Accept: application/vnd.api+json"}, API},
 		{"GET", "/", []string{"Accept: text/event-stream"}, API},
 		{"GET", "/", []string{"Accept: text/html;q=NaN"}, API},
+		{"GET", "/", []string{"Accept: text/html;q=NaN, text/css;q=0.5"}, Pages},
+		{"GET", "/", []string{"Accept: application/json;q=0.8, text/html;q=0.8"}, Pages},
 		{"GET", "/", []string{"Accept: ,;;q=,=;,text/html ; Q=1"}, Pages},
 
 		{"GET", "/", []string{google, html}, Robots},
@@ -134,6 +136,14 @@ func TestPriorityKeepsToWeightsThatWereChanged(t *testing.T) {
 		if got := w.Lower(test.class, test.priority); got != test.want {
 			t.Errorf("%s with %s: got %s, want %s", test.class, test.priority, got, test.want)
 		}
+	}
+}
+
+func TestClassAsLightAsRobotsStaysItself(t *testing.T) {
+	w := BuiltIn()
+	w["late"] = w[Robots]
+	if got := w.Lower("late", "u=7"); got != "late" {
+		t.Errorf("got %s", got)
 	}
 }
 

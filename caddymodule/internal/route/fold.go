@@ -150,7 +150,7 @@ func look(s string) looks {
 				l.strange = true
 			default:
 				r, size := utf8.DecodeRuneInString(s[i:])
-				l.strange = l.strange || r == utf8.RuneError || !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r)
+				l.strange = l.strange || !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r)
 				i += size - 1
 			}
 		}

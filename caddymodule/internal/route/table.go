@@ -11,6 +11,7 @@ import (
 type Table struct {
 	methods map[string]*node
 	any     *node // routes for every method; may be nil
+	labels  []string
 }
 
 // node is what is left to decide after some segments.
@@ -45,10 +46,14 @@ func NewTable(routes []Route) (*Table, error) {
 		if r.Policy.Template == "" {
 			r.Policy.Template = r.Pattern.String()
 		}
+		t.labels = append(t.labels, r.Policy.Template)
 		t.add(r)
 	}
 	return t, nil
 }
+
+// Templates is the template of every route, in the order of the configuration.
+func (t *Table) Templates() []string { return slices.Clone(t.labels) }
 
 func conflict(a, b *Route) error {
 	switch r := compare(a.Pattern, b.Pattern); {

@@ -64,6 +64,7 @@ func TestIDsAreFoldedAndNamesStay(t *testing.T) {
 		{"/x/a;jsessionid=12", "/x/{text}"},
 		{"/x/%F0%9F%98%80", "/x/{text}"},
 		{"/x/" + strings.Repeat("long", 9), "/x/{text}"},
+		{"/x/" + strings.Repeat("long", 7) + ".html", "/x/{file}.html"},
 		{"/x/" + strings.Repeat("a", 5000) + "/y", "/x/{text}"}, // 2048 bytes are looked at
 		{"/a//b", "/a//b"},
 		{"/a/../b", "/a/../b"},
@@ -122,6 +123,26 @@ func TestPlaceWithTooManyNamesBecomesAWildcard(t *testing.T) {
 	if known := templates.Known(); len(known) > 5 {
 		t.Errorf("%d templates are left: %q", len(known), known)
 	}
+}
+
+func TestMoreUsedHalfOfTheNamesStays(t *testing.T) {
+	var templates Templates
+	for n := range maxNames {
+		for range 2 + n {
+			templates.Of("GET", "/user/"+word(n))
+		}
+	}
+	templates.Of("GET", "/user/"+word(maxNames)) // one too many
+	for n := range maxNames {
+		want := "GET /user/{name}"
+		if n >= maxNames/2 {
+			want = "GET /user/" + word(n)
+		}
+		if got := templates.Of("GET", "/user/"+word(n)); got != want {
+			t.Errorf("name %d: got %s, want %s", n, got, want)
+		}
+	}
+	checkTemplates(t, &templates)
 }
 
 func TestPagesInUseKeepTheirTemplatesThroughAScan(t *testing.T) {
