@@ -45,10 +45,15 @@ func (a *API) Register(e *echo.Echo) {
 	e.Match(reads, "/status", a.status)
 }
 
+// Simulator reports whether a path belongs to the simulator.
+func Simulator(path string) bool {
+	return path == "/post" || path == "/latest" || path == "/status"
+}
+
 // Owns reports whether a path belongs to programs, who want problem details
 // and no page when something is wrong.
 func Owns(path string) bool {
-	return path == "/post" || path == "/latest" || path == "/status"
+	return Simulator(path) || strings.HasPrefix(path, "/api/") || strings.HasPrefix(path, "/v0/")
 }
 
 func (a *API) post(c echo.Context) error {

@@ -1,9 +1,13 @@
 package page
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/session"
 )
 
 type errorView struct {
@@ -15,11 +19,20 @@ type errorView struct {
 
 // WriteError answers with a page that says what happened and what to do. It
 // shows nothing of the error itself, which may speak of the inside.
-func (p *Pages) WriteError(c echo.Context, status int, _ error) error {
+func (p *Pages) WriteError(c echo.Context, status int, err error) error {
+	var refusal *news.Refusal
 	v := errorView{Status: status, Heading: http.StatusText(status)}
 	switch {
 	case status == http.StatusNotFound:
 		v.Heading, v.Advice = "There is nothing here", "The address may be mistyped, or what it names has not arrived yet."
+	case status == http.StatusUnauthorized:
+		v.Heading, v.Advice = "You are not logged in", "This takes an account. Log in and try again."
+	case status == http.StatusTooManyRequests:
+		v.Heading, v.Advice = "That was too fast", "Please wait a while and try again."
+	case errors.Is(err, session.ErrForged):
+		v.Heading, v.Advice = "This form is too old", "Go back, load the page again, and send it once more."
+	case errors.As(err, &refusal):
+		v.Heading, v.Advice = "That is not possible", refusal.Why
 	case status == http.StatusMethodNotAllowed:
 		v.Advice = "This page can only be read."
 	case status == http.StatusServiceUnavailable:

@@ -21,6 +21,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/session"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
@@ -33,13 +34,14 @@ var staticFiles embed.FS
 // Pages makes pages from a store.
 type Pages struct {
 	store     *store.Store
+	sessions  *session.Sessions
 	templates map[string]*template.Template // by name of the page
 	buffers   sync.Pool                     // of *bytes.Buffer
 }
 
 // New reads the templates.
-func New(st *store.Store) (*Pages, error) {
-	p := &Pages{store: st, templates: make(map[string]*template.Template)}
+func New(st *store.Store, sessions *session.Sessions) (*Pages, error) {
+	p := &Pages{store: st, sessions: sessions, templates: make(map[string]*template.Template)}
 	p.buffers.New = func() any { return new(bytes.Buffer) }
 	version, err := hashOf(staticFiles)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/session"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
@@ -38,7 +39,7 @@ func with(t *testing.T, test func(t *testing.T, s site)) {
 			t.Fatal(err)
 		}
 		defer st.Close()
-		pages, err := New(st)
+		pages, err := New(st, session.New(st))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +315,7 @@ func benchmark(b *testing.B, path string) {
 		b.Fatal(err)
 	}
 	defer st.Close()
-	pages, err := New(st)
+	pages, err := New(st, session.New(st))
 	if err != nil {
 		b.Fatal(err)
 	}

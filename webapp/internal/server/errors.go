@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"os"
+	"slices"
+	"strconv"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
@@ -13,6 +16,7 @@ import (
 	"github.com/portner/portner/webapp/internal/api"
 	"github.com/portner/portner/webapp/internal/news"
 	"github.com/portner/portner/webapp/internal/page"
+	"github.com/portner/portner/webapp/internal/session"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
@@ -31,8 +35,14 @@ func answerError(log *zap.Logger, pages *page.Pages) echo.HTTPErrorHandler {
 			c.Response().Status = status
 			return
 		}
-		if status == http.StatusServiceUnavailable {
+		var fast *store.TooFast
+		switch {
+		case status == http.StatusServiceUnavailable:
 			c.Response().Header().Set("Retry-After", "1")
+		case errors.As(err, &fast):
+			c.Response().Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(fast.Wait.Seconds()))))
+		case status == http.StatusUnauthorized && api.Owns(c.Request().URL.Path):
+			c.Response().Header().Set("WWW-Authenticate", `Bearer realm="news"`)
 		}
 		if status == http.StatusRequestEntityTooLarge {
 			c.Response().Header().Set("Connection", "close") // the rest of the body is not read
@@ -60,11 +70,16 @@ func report(log *zap.Logger, c echo.Context, err error) {
 	log.Error("request failed", fields...)
 }
 
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
 func statusOf(err error, r *http.Request) int {
 	var (
-		known    *echo.HTTPError
-		invalid  *news.Invalid
-		tooLarge *http.MaxBytesError
+		known     *echo.HTTPError
+		invalid   *news.Invalid
+		tooLarge  *http.MaxBytesError
+		discussed *store.Discussed
 	)
 	switch {
 	case errors.As(err, &known):
@@ -75,10 +90,16 @@ func statusOf(err error, r *http.Request) int {
 		return http.StatusUnprocessableEntity
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, news.ErrNoSuchItem):
+	case isAny(err, news.ErrNoSuchItem, store.ErrNoSuchUser, store.ErrNoSuchList):
 		return http.StatusNotFound
-	case errors.Is(err, store.ErrWrongSecret):
+	case isAny(err, store.ErrWrongSecret, news.ErrNotAllowed, session.ErrForged):
 		return http.StatusForbidden
+	case errors.Is(err, session.ErrLogin):
+		return http.StatusUnauthorized
+	case errors.As(err, &discussed), errors.Is(err, store.ErrNameTaken):
+		return http.StatusConflict
+	case errors.Is(err, store.ErrTooFast):
+		return http.StatusTooManyRequests
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return http.StatusRequestTimeout // the body came too slowly
 	case errors.Is(err, io.ErrUnexpectedEOF):

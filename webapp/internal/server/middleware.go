@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap"
+
+	"github.com/portner/portner/webapp/internal/api"
+	"github.com/portner/portner/webapp/internal/session"
 )
 
 const headerRequestID = "X-Request-Id"
@@ -100,5 +104,24 @@ func bounded(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
 		return next(c)
+	}
+}
+
+// known finds out who is asking, where that matters: of pages by the cookie, of
+// programs by the token. The simulator's posts carry name and secret
+// themselves, and files are everybody's.
+func known(sessions *session.Sessions) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		pages, programs := sessions.ForPages(next), sessions.ForPrograms(next)
+		return func(c echo.Context) error {
+			path := c.Request().URL.Path
+			switch {
+			case api.Simulator(path), strings.HasPrefix(path, "/static/"):
+				return next(c)
+			case api.Owns(path):
+				return programs(c)
+			}
+			return pages(c)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/portner/portner/webapp/internal/api"
 	"github.com/portner/portner/webapp/internal/page"
+	"github.com/portner/portner/webapp/internal/session"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
@@ -26,14 +27,16 @@ type Server struct {
 
 // New returns a server that is not listening yet.
 func New(st *store.Store, log *zap.Logger) (*Server, error) {
-	pages, err := page.New(st)
+	sessions := session.New(st)
+	pages, err := page.New(st, sessions)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{}
 	e := echo.New()
 	e.HTTPErrorHandler = answerError(log, pages)
-	e.Use(requestID, logged(log), recovered, secured, bounded)
+	e.IPExtractor = echo.ExtractIPFromXFFHeader() // of the door, which stands in a private network
+	e.Use(requestID, logged(log), recovered, secured, bounded, known(sessions))
 	pages.Register(e)
 	api.New(st, log, s.stopping.Load).Register(e)
 
