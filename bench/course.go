@@ -17,12 +17,13 @@ const patience = 100 * time.Millisecond
 // courseClient posts as the course's simulator did: one connection for each
 // item, HTTP/1.1, and a header in which Python's bytes show through.
 type courseClient struct {
-	http *http.Client
-	url  string
+	http     *http.Client
+	url      string
+	patience time.Duration
 }
 
-func newCourseClient(s *site) *courseClient {
-	return &courseClient{url: s.url + "/post", http: &http.Client{
+func newCourseClient(s *site, patience time.Duration) *courseClient {
+	return &courseClient{url: s.url + "/post", patience: patience, http: &http.Client{
 		Transport: &http.Transport{
 			DisableKeepAlives: true, // sends Connection: close
 			TLSClientConfig:   &tls.Config{RootCAs: s.roots},
@@ -43,11 +44,11 @@ func (o outcome) taken() bool { return !o.late && o.err == nil && o.status == ht
 // post allows patience for everything: connecting, the handshake, the answer.
 func (c *courseClient) post(ctx context.Context, item Item) outcome {
 	start := time.Now()
-	impatient, cancel := context.WithTimeout(ctx, patience)
+	impatient, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	status, err := c.send(impatient, item)
 	o := outcome{took: time.Since(start), status: status, err: err}
-	if o.took > patience || errors.Is(err, context.DeadlineExceeded) {
+	if o.took > c.patience || errors.Is(err, context.DeadlineExceeded) {
 		o.late, o.err = true, nil
 	}
 	return o

@@ -12,7 +12,7 @@ func posting(t *testing.T, h http.HandlerFunc) outcome {
 	t.Helper()
 	server := httptest.NewServer(h)
 	defer server.Close()
-	return newCourseClient(&site{url: server.URL}).post(t.Context(), makeItems(1)[0])
+	return newCourseClient(&site{url: server.URL}, patience).post(t.Context(), makeItems(1)[0])
 }
 
 func TestCourseClientSendsWhatTheCourseSent(t *testing.T) {

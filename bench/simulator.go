@@ -65,7 +65,7 @@ func simulator(ctx context.Context, args []string) error {
 	fmt.Println("over   run       p50       p99       max  late  lost  not 200  stored once  steal")
 	for _, tls := range modes {
 		for n := range *runs {
-			run, err := simulate(ctx, b, caddyfile, filepath.Join(dir, fmt.Sprintf("%t%d", tls, n)), items, tls, show)
+			run, err := simulate(ctx, b, caddyfile, filepath.Join(dir, fmt.Sprintf("%t%d", tls, n)), items, tls, patience, show)
 			show.clear()
 			if err != nil {
 				return err
@@ -165,7 +165,7 @@ func (r Run) broken() []string {
 	return broken
 }
 
-func simulate(ctx context.Context, b binaries, caddyfile, dir string, items []Item, tls bool, show *progress) (run Run, err error) {
+func simulate(ctx context.Context, b binaries, caddyfile, dir string, items []Item, tls bool, patience time.Duration, show *progress) (run Run, err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return run, err
 	}
@@ -179,7 +179,7 @@ func simulate(ctx context.Context, b binaries, caddyfile, dir string, items []It
 	if tls {
 		run.Over = "https"
 	}
-	outcomes, err := postAll(ctx, s, items, &run, show)
+	outcomes, err := postAll(ctx, s, items, patience, &run, show)
 	if err != nil {
 		return run, err
 	}
@@ -219,8 +219,8 @@ func (r *Run) forgive(items []Item, outcomes []outcome) {
 	})
 }
 
-func postAll(ctx context.Context, s *site, items []Item, run *Run, show *progress) ([]outcome, error) {
-	client := newCourseClient(s)
+func postAll(ctx context.Context, s *site, items []Item, patience time.Duration, run *Run, show *progress) ([]outcome, error) {
+	client := newCourseClient(s, patience)
 	before, known := readCPU()
 	start := time.Now()
 	outcomes := make([]outcome, len(items))
