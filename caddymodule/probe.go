@@ -35,7 +35,7 @@ const probeTimeout = 5 * time.Second
 func newProbe(f *front.Front, cfg *reverseproxy.ActiveHealthChecks, transport http.RoundTripper) (*probe, error) {
 	uri := cfg.URI
 	if uri == "" {
-		uri = cfg.Path
+		uri = cfg.Path //lint:ignore SA1019 health_path still means it
 	}
 	p := &probe{front: f, cfg: cfg, transport: transport, timeout: time.Duration(cfg.Timeout)}
 	if p.timeout <= 0 {

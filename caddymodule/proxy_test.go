@@ -70,7 +70,7 @@ func (d *door) config(directives string) []byte {
 	text := fmt.Sprintf(`{
 	admin off
 	persist_config off
-	grace_period 10s
+	grace_period 50ms
 	log {
 		level ERROR
 	}
