@@ -5,7 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"time"
+
+	"github.com/portner/portner/webapp/internal/store"
 )
 
 type config struct {
@@ -17,7 +21,7 @@ type config struct {
 
 var errHelp = flag.ErrHelp
 
-const usage = `Webapp is the news site: pages for people, an API for the simulator, one SQLite file.
+const usage = `Webapp is the news site: pages for people, an API for programs, SQLite or PostgreSQL.
 
 Usage: webapp [flags]
 
@@ -26,9 +30,12 @@ A flag wins over its environment variable.
   -listen <address>     WEBAPP_LISTEN   default 127.0.0.1:5001
         Where to answer: host:port, or unix:/path. Port 0 takes a free one;
         the line "serving" in the log says which.
-  -db <file>            WEBAPP_DB       default data/webapp.db
-        The database. It and its folder are made where there are none; beside
-        it stand <file>-wal, <file>-shm and <file>.migrate.
+  -db <where>           WEBAPP_DB       default data/webapp.db
+        The database: a file of SQLite, or postgres://user@host/name. A file
+        and its folder are made where there are none; beside it stand
+        <file>-wal, <file>-shm and <file>.migrate. Without WEBAPP_DB,
+        DATABASE_URL is used. DATABASE_URL_FILE names a file with that address,
+        so that its password stands in no environment.
   -grace <duration>     WEBAPP_GRACE    default 20s
         At SIGTERM or Ctrl-C: how long requests in flight may take to be
         answered. A second signal ends the program at once.
@@ -60,6 +67,9 @@ func parseConfig(args []string, getenv func(string) string, w io.Writer) (config
 			}
 		}
 	}
+	if err := databaseURL(&cfg, getenv); err != nil {
+		return config{}, err
+	}
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			io.WriteString(w, usage)
@@ -70,9 +80,35 @@ func parseConfig(args []string, getenv func(string) string, w io.Writer) (config
 	case flags.NArg() > 0:
 		return config{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case cfg.db == "":
-		return config{}, errors.New("-db must name a file")
+		return config{}, errors.New("-db must name a file or a database")
 	case cfg.grace < 0:
 		return config{}, fmt.Errorf("-grace %s must not be negative", cfg.grace)
 	}
 	return cfg, nil
+}
+
+// databaseURL takes what platforms set for every application, where WEBAPP_DB
+// says nothing.
+func databaseURL(cfg *config, getenv func(string) string) error {
+	address, file := getenv("DATABASE_URL"), getenv("DATABASE_URL_FILE")
+	switch {
+	case getenv("WEBAPP_DB") != "":
+		return nil
+	case address != "" && file != "":
+		return errors.New("DATABASE_URL and DATABASE_URL_FILE are both set: leave one out")
+	case file != "":
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("DATABASE_URL_FILE: %w", err)
+		}
+		address = strings.TrimSpace(string(b))
+	}
+	if address == "" {
+		return nil
+	}
+	if !store.IsPostgres(address) {
+		return errors.New("DATABASE_URL must begin with postgres://")
+	}
+	cfg.db = address
+	return nil
 }

@@ -1,5 +1,5 @@
 // Webapp is the news site behind the door: the simulator's API and the pages
-// for people, kept in one SQLite file.
+// for people, kept in SQLite or PostgreSQL.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -86,7 +87,7 @@ func serve(ctx context.Context, cfg config, log *zap.Logger) (err error) {
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }() // ends with Stop, or by itself with an error
-	log.Info("serving", zap.String("address", address(ln)), zap.String("db", cfg.db))
+	log.Info("serving", zap.String("address", address(ln)), zap.String("db", database(cfg.db)))
 
 	select {
 	case err := <-failed:
@@ -101,6 +102,19 @@ func serve(ctx context.Context, cfg config, log *zap.Logger) (err error) {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// database is where the items are, for the log: without a password.
+func database(where string) string {
+	if !store.IsPostgres(where) {
+		return where
+	}
+	u, err := url.Parse(where)
+	if err != nil {
+		return "postgres"
+	}
+	u.RawQuery = "" // may hold one too
+	return u.Redacted()
 }
 
 func address(ln net.Listener) string {

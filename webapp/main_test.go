@@ -332,11 +332,14 @@ func TestWrongConfigurationIsSaidInOneSentence(t *testing.T) {
 		{nil, []string{"serve"}, `unexpected argument "serve"`},
 		{nil, []string{"-grace", "soon"}, `"soon"`},
 		{nil, []string{"-grace", "-1s"}, "-1s must not be negative"},
-		{nil, []string{"-db", ""}, "-db must name a file"},
+		{nil, []string{"-db", ""}, "-db must name a file or a database"},
 		{map[string]string{"WEBAPP_GRACE": "soon"}, nil, "WEBAPP_GRACE"},
+		{map[string]string{"DATABASE_URL": "mysql://u:sesame@h/d"}, nil, "must begin with postgres://"},
+		{map[string]string{"DATABASE_URL": "postgres://h/d", "DATABASE_URL_FILE": "x"}, nil, "leave one out"},
+		{map[string]string{"DATABASE_URL_FILE": "/no/such/file"}, nil, "DATABASE_URL_FILE"},
 	} {
 		status, _, said := call(t, row.env, row.args...)
-		if status != 2 || !strings.Contains(said, row.words) || strings.Count(said, "\n") != 2 {
+		if status != 2 || !strings.Contains(said, row.words) || strings.Contains(said, "sesame") || strings.Count(said, "\n") != 2 {
 			t.Errorf("%v: %d %q, want %q", row.args, status, said, row.words)
 		}
 	}
@@ -347,5 +350,27 @@ func TestFlagWinsOverEnvironment(t *testing.T) {
 	cfg, err := parseConfig([]string{"-db", "b.db"}, func(name string) string { return env[name] }, io.Discard)
 	if err != nil || cfg.listen != "a:1" || cfg.db != "b.db" || cfg.grace.Seconds() != 1 {
 		t.Errorf("%+v, %v", cfg, err)
+	}
+}
+
+func TestAddressOfTheDatabaseMayStandInAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "url")
+	if err := os.WriteFile(file, []byte("postgres://u:sesame@h/d\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		{map[string]string{"DATABASE_URL_FILE": file}, nil, "postgres://u:sesame@h/d"},
+		{map[string]string{"DATABASE_URL": "postgresql://h/e"}, nil, "postgresql://h/e"},
+		{map[string]string{"DATABASE_URL": "postgres://h/e", "WEBAPP_DB": "a.db"}, nil, "a.db"},
+		{map[string]string{"DATABASE_URL": "postgres://h/e"}, []string{"-db", "b.db"}, "b.db"},
+	} {
+		cfg, err := parseConfig(row.args, func(name string) string { return row.env[name] }, io.Discard)
+		if err != nil || cfg.db != row.want {
+			t.Errorf("%v %v: %q, %v", row.env, row.args, cfg.db, err)
+		}
 	}
 }
