@@ -31,6 +31,8 @@ var plan = []floor{
 	{"caddymodule/internal/admission", nil, "admission is a leaf: no sibling, no Caddy, no net/http"},
 	{"caddymodule/internal/route", nil, "route is a leaf: no sibling, no Caddy, no net/http"},
 	{"caddymodule/internal/upstream", nil, "upstream is a leaf: no sibling, no Caddy, no net/http"},
+	{"caddymodule/internal/telemetry", append(leaves("front", "route", "admission", "httpcache", "journal", "upstream"), "github.com/prometheus/client_golang/prometheus"),
+		"telemetry may import front and the leaves, for their Stats, and prometheus; it does not know Caddy"},
 	{"webapp", []string{module + "/webapp/internal/..."}, "webapp's main wires its own internal packages"},
 	{"webapp/internal/server", append(rooms("page", "api", "session", "store", "news"), echo),
 		"server may import page, api, session, store, news and echo"},

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -44,7 +45,10 @@ type poolStatus struct {
 	InFlight  int              `json:"in_flight"`
 	Limit     int              `json:"limit"`
 	DrainRate float64          `json:"drain_rate"` // answers a second, of late
+	Standing  bool             `json:"standing"`   // the queue does not go away; the newest go first
 	Upstreams []upstreamStatus `json:"upstreams"`
+	Classes   []classStatus    `json:"classes"` // pages first, then the heaviest
+	Routes    []routeStatus    `json:"routes"`  // the most expensive first
 	Granted   uint64           `json:"granted_total"`
 	Refused   refusedStatus    `json:"refused_total"`
 	Left      uint64           `json:"left_total"` // clients that left while waiting
@@ -55,13 +59,29 @@ type upstreamStatus struct {
 	Ready    bool   `json:"ready"`
 	InFlight int    `json:"in_flight"`
 	Limit    int    `json:"limit"`
+	Learned  bool   `json:"learned"` // the limit is not configured
+}
+
+type classStatus struct {
+	Name    string `json:"name"`
+	Weight  int    `json:"weight"`
+	Waiting int    `json:"waiting"` // without those that came while the pool was held
+}
+
+type routeStatus struct {
+	Template string  `json:"template"`
+	Cost     float64 `json:"cost"` // seconds that a request is expected to take
+	Slow     bool    `json:"slow"` // may not have all slots
+	InFlight int     `json:"in_flight"`
 }
 
 // refusedStatus counts refusals by their reason.
 type refusedStatus struct {
-	Full uint64 `json:"queue_full"`
-	Wait uint64 `json:"queue_wait"`
-	Held uint64 `json:"held"`
+	Full   uint64 `json:"queue_full"`
+	Wait   uint64 `json:"queue_wait"`
+	Shed   uint64 `json:"queue_shed"`
+	Excess uint64 `json:"client_excess"`
+	Held   uint64 `json:"held"`
 }
 
 func servePools(w http.ResponseWriter, r *http.Request) error {
@@ -83,13 +103,25 @@ func servePools(w http.ResponseWriter, r *http.Request) error {
 func statusOf(name string, s admission.Snapshot) poolStatus {
 	status := poolStatus{
 		Name: name, Held: s.Held, Waiting: s.Waiting, Depth: s.Depth,
-		InFlight: s.InFlight, Limit: s.Limit, DrainRate: s.DrainRate,
-		Upstreams: []upstreamStatus{}, Granted: s.Counts.Granted, Left: s.Counts.Left,
-		Refused: refusedStatus{Full: s.Counts.Full, Wait: s.Counts.Wait, Held: s.Counts.Held},
+		InFlight: s.InFlight, Limit: s.Limit, DrainRate: s.DrainRate, Standing: s.Standing,
+		Upstreams: []upstreamStatus{}, Classes: []classStatus{}, Routes: []routeStatus{},
+		Granted: s.Counts.Granted, Left: s.Counts.Left,
+		Refused: refusedStatus{
+			Full: s.Counts.Full, Wait: s.Counts.Wait, Shed: s.Counts.Shed, Excess: s.Counts.Excess, Held: s.Counts.Held,
+		},
 	}
 	for _, u := range s.Upstreams {
-		status.Upstreams = append(status.Upstreams, upstreamStatus{u.Key, u.Ready, u.InFlight, u.Limit})
+		status.Upstreams = append(status.Upstreams, upstreamStatus{u.Key, u.Ready, u.InFlight, u.Limit, u.Learned})
 	}
+	for _, c := range s.Classes {
+		status.Classes = append(status.Classes, classStatus{c.Name, c.Weight, c.Waiting})
+	}
+	for _, r := range s.Routes {
+		status.Routes = append(status.Routes, routeStatus{r.Name, r.Cost.Seconds(), r.Slow, r.InFlight})
+	}
+	slices.SortFunc(status.Routes, func(a, b routeStatus) int {
+		return cmp.Or(cmp.Compare(b.Cost, a.Cost), cmp.Compare(a.Template, b.Template))
+	})
 	return status
 }
 

@@ -70,6 +70,7 @@ type Handler struct {
 	pool      *pool
 	front     *front.Front
 	closeIdle func() error // of a transport that Caddy does not clean up; may be nil
+	release   func()       // of the routes' metrics; may be nil
 	logger    *zap.Logger
 
 	provisioned bool // ReverseProxy was, and must be cleaned up
@@ -275,6 +276,9 @@ func (h *Handler) Cleanup() error {
 		} else {
 			err = h.ReverseProxy.Cleanup()
 		}
+	}
+	if h.release != nil {
+		h.release()
 	}
 	if h.closeIdle != nil {
 		err = errors.Join(err, h.closeIdle())

@@ -13,6 +13,7 @@ import (
 	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/front"
 	"github.com/portner/portner/caddymodule/internal/route"
+	"github.com/portner/portner/caddymodule/internal/telemetry"
 	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
@@ -30,6 +31,7 @@ type pool struct {
 
 	templates *route.Templates // of requests outside any route
 	places    *front.Places    // of browsers that were refused
+	metrics   *telemetry.Pool
 
 	mu       sync.Mutex
 	resolver context.CancelFunc // mu; ends the resolver's loop
@@ -82,6 +84,7 @@ func newPool(name string) *pool {
 		log:       caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
 	}
 	p.health = upstream.New(p.queue.SetReady, p.log)
+	p.metrics = telemetry.NewPool(name, p.queue.Stats, p.templates.Known)
 	return p
 }
 
@@ -209,6 +212,7 @@ func (p *pool) retire() {
 			retiring.Unlock()
 			continue
 		}
+		p.metrics.Close() // before there can be another pool of that name
 		delete(retiring.pools, p.name)
 		retiring.Unlock()
 
@@ -243,7 +247,12 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision implements caddy.Provisioner.
-func (*App) Provision(ctx caddy.Context) error { return listenForHandover(ctx) }
+func (*App) Provision(ctx caddy.Context) error {
+	if err := telemetry.Register(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("app_proxy: metrics: %w", err)
+	}
+	return listenForHandover(ctx)
+}
 
 // register notes what a handler wants of its pool. Handlers that share a pool
 // must want the same.

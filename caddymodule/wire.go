@@ -47,6 +47,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	if err != nil {
 		return generation{}, err
 	}
+	h.release = h.pool.metrics.Use(routes.Templates())
 	_, weights := h.classes()
 	cfg := front.Config{
 		Routes:         routes,
@@ -56,7 +57,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		DeadlineHeader: h.DeadlineHeader,
 		Places:         h.pool.places,
 		HideTiming:     h.HideTiming,
-		Readers:        []func(*http.Request, front.Exchange){logExchange},
+		Readers:        []func(*http.Request, front.Exchange){logExchange, h.pool.metrics.Read},
 
 		Detach:    detach,
 		Unreached: unreached,

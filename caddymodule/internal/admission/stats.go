@@ -29,7 +29,8 @@ type UpstreamState struct {
 // ClassState is one class in a Snapshot.
 type ClassState struct {
 	Name    string
-	Waiting int
+	Weight  int
+	Waiting int // without the held
 }
 
 // RouteState is what is known of a route in a Snapshot.
@@ -74,7 +75,7 @@ func (q *Queue) Stats() Snapshot {
 	}
 	s.Standing = q.standing.on
 	for i, c := range q.cfg.Classes {
-		state := ClassState{Name: c.Name, Waiting: q.line.waiting(i)}
+		state := ClassState{Name: c.Name, Weight: c.Weight, Waiting: q.line.waiting(i)}
 		for _, u := range q.upstreams {
 			state.Waiting += u.line.waiting(i)
 		}

@@ -44,7 +44,7 @@ func exchangeOf(ctx context.Context) *exchange {
 
 func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{front: f, began: time.Now()}
-	x.Verdict = "ok"
+	x.Verdict = "failed" // until it is known better: an answer that breaks off is a panic
 	x.Known, x.ask = f.know(w, r)
 	return x
 }
@@ -52,7 +52,7 @@ func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
 // finish gives back what no round trip has taken over, and tells the readers.
 func (f *Front) finish(r *http.Request, x *exchange) {
 	x.end()
-	if x.Verdict == "ok" && r.Context().Err() != nil {
+	if (x.Verdict == "ok" || x.Verdict == "failed") && r.Context().Err() != nil {
 		x.Verdict = "left"
 	}
 	for _, read := range f.cfg.Readers {

@@ -129,9 +129,9 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 		x.letIn(w, r)
 		err := send(w, r)
 		if err == nil {
+			x.Verdict = "ok"
 			return nil
 		}
-		x.Verdict = "failed"
 
 		// 4 Nobody there? Then nothing was sent, and the request goes back to
 		// its place in the queue, for another upstream or a better moment.
