@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// The built-in application: workers that take one request at a time from one
+// A server is the built-in application: workers that take one request at a time from one
 // listening queue and close the connection after the answer, as gunicorn's
 // prefork does. What waits, waits in the kernel.
 //
@@ -26,7 +26,7 @@ import (
 //	/status  Alive
 //
 // A second port takes POST /workers?n=4 while it runs.
-type application struct {
+type server struct {
 	work  func()
 	slow  time.Duration
 	crew  *crew
@@ -65,7 +65,7 @@ func overloadApp(ctx context.Context, args []string) error {
 			}
 		}
 	}(os.Getppid())
-	app := &application{
+	app := &server{
 		work:  func() { churn(*turns); time.Sleep(*sleep) },
 		slow:  *slow,
 		crew:  newCrew(*workers),
@@ -108,7 +108,7 @@ func listenWithQueue(address string, backlog int) (net.Listener, error) {
 }
 
 // serve accepts a connection only when there is a worker for it.
-func (a *application) serve(ln net.Listener) error {
+func (a *server) serve(ln net.Listener) error {
 	for {
 		a.crew.take()
 		conn, err := ln.Accept()
@@ -126,7 +126,7 @@ func (a *application) serve(ln net.Listener) error {
 
 // answer has a thread of its own, so that the system shares the core among the
 // workers as it does among processes.
-func (a *application) answer(conn net.Conn) {
+func (a *server) answer(conn net.Conn) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer conn.Close()
@@ -151,7 +151,7 @@ func (a *application) answer(conn net.Conn) {
 	conn.Write(append(head, body...)) // nobody to tell when the client has left
 }
 
-func (a *application) steer(w http.ResponseWriter, r *http.Request) {
+func (a *server) steer(w http.ResponseWriter, r *http.Request) {
 	n, err := strconv.Atoi(r.FormValue("n"))
 	if r.Method != http.MethodPost || r.URL.Path != "/workers" || err != nil || n < 1 {
 		http.Error(w, "POST /workers?n=4", http.StatusBadRequest)

@@ -30,14 +30,17 @@ type Load struct {
 type Stream struct {
 	Name        string        `json:"name"`
 	Path        string        `json:"path"`
-	Body        int           `json:"body"` // bytes of a right answer
+	Body        int           `json:"body"` // bytes of a right answer; anyBody is all
 	Rate        float64       `json:"rate"` // requests per second
+	Even        bool          `json:"even"` // an open loop in step, not as people come
 	Connections int           `json:"connections"`
 	Clients     []netip.Addr  `json:"clients"` // source addresses, in turn
 	Patience    time.Duration `json:"patience"`
 	From        time.Duration `json:"from"`  // sends from here
 	Until       time.Duration `json:"until"` // to here; 0 is the load's length
 }
+
+const anyBody = -1
 
 // pause is what a connection of a closed loop waits after anything but a right
 // answer. Without it a hundred refused connections would measure only how fast
@@ -73,18 +76,25 @@ const maxOpen = 16000
 // arrivals are the points in time of an open loop.
 type arrivals struct {
 	rate float64
+	even bool
 	next time.Duration
 	dice *rand.Rand
 }
 
 func newArrivals(s Stream, seed, number uint64) *arrivals {
-	a := &arrivals{rate: s.Rate, next: s.From, dice: rand.New(rand.NewPCG(seed, number))}
-	a.step()
+	a := &arrivals{rate: s.Rate, even: s.Even, next: s.From, dice: rand.New(rand.NewPCG(seed, number))}
+	if !s.Even { // the first of an even one comes at once
+		a.step()
+	}
 	return a
 }
 
 func (a *arrivals) step() {
-	a.next += time.Duration(a.dice.ExpFloat64() / a.rate * float64(time.Second))
+	gap := 1.0
+	if !a.even {
+		gap = a.dice.ExpFloat64()
+	}
+	a.next += time.Duration(gap / a.rate * float64(time.Second))
 }
 
 // An answer is as much of an HTTP/1.x answer as has arrived.

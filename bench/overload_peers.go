@@ -30,6 +30,8 @@ type setup struct {
 	words string // more lines for Portner's app_proxy
 }
 
+func (p peer) called() string { return p.name }
+
 const direct = "direct" // the peer that is none
 
 var peers = []peer{
@@ -122,21 +124,21 @@ func (p peer) missing() string {
 		return ""
 	}
 	if _, err := exec.LookPath(p.program); err != nil {
-		return fmt.Sprintf("%s is not installed", p.program)
+		return p.program + " is not installed"
 	}
 	return ""
 }
 
-// start puts the peer before an application.
-func (p peer) start(ctx context.Context, l *lab, s setup) (*process, error) {
-	file := filepath.Join(s.dir, p.name+".conf")
-	if err := os.WriteFile(file, []byte(p.config(s)), 0o644); err != nil {
-		return nil, err
+// start puts the peer before the application of a stage.
+func (p peer) start(ctx context.Context, l *lab, s *stage, conf setup) (err error) {
+	file := filepath.Join(conf.dir, p.name+".conf")
+	if err := os.WriteFile(file, []byte(p.config(conf)), 0o644); err != nil {
+		return err
 	}
-	env := []string{"XDG_DATA_HOME=" + s.dir, "XDG_CONFIG_HOME=" + s.dir}
-	proc, err := l.startOn(l.frontCore, s.dir, p.name, env, cmp.Or(p.program, l.caddy), p.args(file)...)
+	env := []string{"XDG_DATA_HOME=" + conf.dir, "XDG_CONFIG_HOME=" + conf.dir}
+	s.peer, err = l.startOn(l.front, conf.dir, p.name, env, cmp.Or(p.program, l.caddy), p.args(file)...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return proc, proc.await(ctx, func() error { return alive(localClient, "http://"+s.front) })
+	return s.peer.await(ctx, func() error { return alive(localClient, "http://"+conf.front) })
 }

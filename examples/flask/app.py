@@ -1,0 +1,43 @@
+"""A small Flask application, as many begin: one request at a time.
+
+    python3 -m flask --app app run --port 5000 --without-threads
+    gunicorn -w 2 -b 127.0.0.1:5000 app:app
+
+Behind Portner it is one line of a Caddyfile: app_proxy 127.0.0.1:5000
+"""
+
+import time
+
+from flask import Flask, render_template_string
+
+app = Flask(__name__)
+
+PAGE = """<!doctype html>
+<title>News</title>
+<ol>
+{% for item in items %}
+<li><a href="/item/{{ item.id }}">{{ item.title }}</a> <small>{{ item.points }} points</small>
+{% endfor %}
+</ol>
+"""
+
+ITEMS = [{"id": n, "title": f"Story {n} & what came of it", "points": n * 7919 % 311, "age": n} for n in range(1, 8001)]
+
+
+@app.get("/")
+def front():
+    """About 3 ms of Python: rank everything, show thirty."""
+    ranked = sorted(ITEMS, key=lambda item: (item["points"] - 1) / (item["age"] + 2) ** 1.8, reverse=True)
+    return render_template_string(PAGE, items=ranked[:30])
+
+
+@app.get("/slow")
+def slow():
+    """A report that waits for somebody else."""
+    time.sleep(3)
+    return "At last.\n"
+
+
+@app.get("/status")
+def status():
+    return "Alive"
