@@ -47,7 +47,8 @@ func (f *Front) know(w http.ResponseWriter, r *http.Request) (Known, admission.A
 
 // patience is how long the client itself says that it waits: Prefer: wait=n
 // (RFC 7240, section 4.3, seconds), and the header that the operator has named,
-// in seconds or as a duration. 0: it does not say.
+// in seconds or as a duration; the shorter one counts. Who does not wait at all
+// has a nanosecond. 0: it does not say.
 func patience(h http.Header, deadlineHeader string) time.Duration {
 	var own time.Duration
 	for _, line := range h["Prefer"] {
@@ -69,8 +70,8 @@ func patience(h http.Header, deadlineHeader string) time.Duration {
 	if err != nil {
 		d, err = time.ParseDuration(value + "s")
 	}
-	if err != nil || d <= 0 || own > 0 && own < d {
+	if err != nil || d < 0 || own > 0 && own < d {
 		return own
 	}
-	return d
+	return max(d, 1)
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -65,7 +67,9 @@ func (p *Places) set(h http.Header, value string, maxAge int, secure bool) {
 		Name: placeCookie, Value: value, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
 	}
-	h.Add("Set-Cookie", cookie.String())
+	h["Set-Cookie"] = append(slices.DeleteFunc(h["Set-Cookie"], func(line string) bool {
+		return strings.HasPrefix(line, placeCookie+"=") // of an earlier attempt
+	}), cookie.String())
 }
 
 func (p *Places) sign(text []byte) []byte {

@@ -21,6 +21,7 @@ func takeReport(h http.Header) admission.Report {
 	}
 	delete(h, "Portner-Load")
 	delete(h, "Endpoint-Load-Metrics")
+	delete(h, "Endpoint-Load-Metrics-Bin") // the same for programs, and nobody's business either
 	return r
 }
 
@@ -48,7 +49,8 @@ func agentWords(line string, r *admission.Report) {
 }
 
 // utilization reads application_utilization, else cpu_utilization, of an ORCA
-// load report (xDS: Open Request Cost Aggregation) in its text or JSON form.
+// load report (xDS: Open Request Cost Aggregation) in its text or JSON form. In
+// JSON the names may also be written as protobuf writes them.
 func utilization(line string) float64 {
 	values := make(map[string]float64)
 	kind, text, _ := strings.Cut(line, " ")
@@ -71,12 +73,10 @@ func utilization(line string) float64 {
 			}
 		}
 	}
-	u := values["application_utilization"]
-	if u == 0 {
-		u = values["cpu_utilization"]
-	}
-	if u > 0 && u < 1000 {
-		return u
+	for _, name := range []string{"application_utilization", "applicationUtilization", "cpu_utilization", "cpuUtilization"} {
+		if u := values[name]; u > 0 && u < 1000 {
+			return u
+		}
 	}
 	return 0
 }

@@ -69,6 +69,8 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		defer timer.Stop()
 		late = timer.C
 	}
+	t.front.cfg.rest()
+	defer t.front.cfg.resume()
 	select {
 	case a := <-answers:
 		if a.err != nil {

@@ -47,6 +47,9 @@ type Config struct {
 	Places *Places
 	// HideTiming leaves Server-Timing out of answers.
 	HideTiming bool
+	// Resting, when not nil, is called with true before a request waits and with
+	// false when it goes on, so that somebody can count who is at work.
+	Resting func(bool)
 	// Readers are told of every exchange when its client's side has ended.
 	Readers []func(r *http.Request, x Exchange)
 
@@ -75,6 +78,18 @@ const (
 	DefaultBodyMax    = 10 << 20
 	DefaultAbandon    = 60 * time.Second
 )
+
+func (c *Config) rest() {
+	if c.Resting != nil {
+		c.Resting(true)
+	}
+}
+
+func (c *Config) resume() {
+	if c.Resting != nil {
+		c.Resting(false)
+	}
+}
 
 // Front serves the requests of one handler.
 type Front struct {

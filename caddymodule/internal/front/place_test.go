@@ -1,0 +1,120 @@
+package front
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// noon is a time in whole milliseconds, as places have it.
+var noon = time.UnixMilli(1_700_000_000_000)
+
+// given is the cookie of one who came at came and was refused at now.
+func given(t *testing.T, p *Places, came, now time.Time) *http.Cookie {
+	t.Helper()
+	h := make(http.Header)
+	p.give(h, came, now, true)
+	cookies := (&http.Response{Header: h}).Cookies()
+	if len(cookies) != 1 {
+		t.Fatalf("%v", h)
+	}
+	return cookies[0]
+}
+
+func with(value string) *http.Request {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(&http.Cookie{Name: placeCookie, Value: value})
+	return r
+}
+
+func TestPlaceIsKeptForTenMinutes(t *testing.T) {
+	p := NewPlaces("news")
+	c := given(t, p, noon, noon.Add(time.Minute))
+	if !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.MaxAge != 600 {
+		t.Errorf("%v", c)
+	}
+	for after, want := range map[time.Duration]time.Time{
+		time.Minute:        noon,
+		11 * time.Minute:   noon,
+		11*time.Minute + 1: {},
+		24 * time.Hour:     {},
+		0:                  noon,
+		-time.Millisecond:  {}, // nobody has come yet
+	} {
+		if got := p.arrival(with(c.Value), noon.Add(after)); !got.Equal(want) {
+			t.Errorf("after %v: %v, want %v", after, got, want)
+		}
+	}
+}
+
+func TestNobodyMakesAPlaceForHimself(t *testing.T) {
+	p := NewPlaces("news")
+	value := given(t, p, noon, noon).Value
+	raw, err := base64.RawURLEncoding.DecodeString(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	earlier := slices.Clone(raw)
+	binary.BigEndian.PutUint64(earlier, uint64(noon.Add(-time.Hour).UnixMilli()))
+	longer := slices.Clone(raw)
+	binary.BigEndian.PutUint64(longer[8:], uint64(noon.Add(24*time.Hour).UnixMilli()))
+	foreign := NewPlaces("shop")
+	foreign.key = p.key
+	for what, value := range map[string]string{
+		"empty":           "",
+		"no base64":       "%%%",
+		"truncated":       encode(raw[:len(raw)-1]),
+		"only times":      encode(raw[:16]),
+		"too long":        encode(append(slices.Clone(raw), 0)),
+		"an earlier time": encode(earlier),
+		"a longer one":    encode(longer),
+		"no signature":    encode(append(slices.Clone(raw[:16]), make([]byte, 32)...)),
+		"of another pool": given(t, foreign, noon, noon).Value,
+		"of another day":  given(t, NewPlaces("news"), noon, noon).Value,
+		"from the future": given(t, p, noon.Add(time.Hour), noon).Value,
+		"padded base64":   base64.URLEncoding.EncodeToString(append(slices.Clone(raw), 0)),
+		"upside down":     strings.ToUpper(value),
+	} {
+		if got := p.arrival(with(value), noon.Add(time.Second)); !got.IsZero() {
+			t.Errorf("%s: came %v", what, got)
+		}
+	}
+	if got := p.arrival(httptest.NewRequest("GET", "/", nil), noon); !got.IsZero() {
+		t.Errorf("without a cookie: %v", got)
+	}
+	var none *Places
+	if got := none.arrival(with(value), noon); !got.IsZero() {
+		t.Errorf("without places: %v", got)
+	}
+}
+
+func FuzzOnlyGivenPlacesCount(f *testing.F) {
+	p := NewPlaces("news")
+	f.Add("")
+	f.Add(base64.RawURLEncoding.EncodeToString(make([]byte, 48)))
+	f.Fuzz(func(t *testing.T, value string) {
+		if got := p.arrival(with(value), noon); !got.IsZero() {
+			t.Errorf("%q: came %v", value, got)
+		}
+	})
+}
+
+// TestOnePlaceAtATime: an attempt that failed after the place was taken, and the
+// refusal that follows, must not send two cookies.
+func TestOnePlaceAtATime(t *testing.T) {
+	p := NewPlaces("news")
+	h := http.Header{"Set-Cookie": {"mine=1"}}
+	p.take(h, false)
+	p.take(h, false)
+	p.give(h, noon, noon, false)
+	cookies := (&http.Response{Header: h}).Cookies()
+	if len(cookies) != 2 || cookies[0].Name != "mine" || cookies[1].MaxAge != 600 {
+		t.Errorf("%v", h["Set-Cookie"])
+	}
+}
