@@ -1,6 +1,7 @@
-// Package api is the interface of the simulator: POST /post, GET /latest,
-// GET /status. It answers with what the course's client expects and refuses
-// with RFC 9457 problem details. Its handlers return errors; package server
+// Package api is what programs speak to: the simulator's POST /post, GET
+// /latest and GET /status; this site's own API below /api/v1; and the read side
+// of Hacker News' API below /v0. It answers the simulator with what the
+// course's client expects and refuses with RFC 9457 problem details. Its handlers return errors; package server
 // decides the status and calls WriteProblem.
 //
 // The client sends "Authorization: Basic b'…'", which is not Basic
@@ -22,19 +23,21 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/session"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
-// API answers the simulator.
+// API answers programs.
 type API struct {
 	store    *store.Store
+	sessions *session.Sessions
 	log      *zap.Logger
 	stopping func() bool
 }
 
 // New returns an API; stopping tells it that the program is about to end.
-func New(st *store.Store, log *zap.Logger, stopping func() bool) *API {
-	return &API{store: st, log: log, stopping: stopping}
+func New(st *store.Store, sessions *session.Sessions, log *zap.Logger, stopping func() bool) *API {
+	return &API{store: st, sessions: sessions, log: log, stopping: stopping}
 }
 
 // Register adds the routes to e.
@@ -43,6 +46,8 @@ func (a *API) Register(e *echo.Echo) {
 	reads := []string{http.MethodGet, http.MethodHead}
 	e.Match(reads, "/latest", a.latest)
 	e.Match(reads, "/status", a.status)
+	a.registerV1(e)
+	a.registerV0(e)
 }
 
 // Simulator reports whether a path belongs to the simulator.

@@ -3,12 +3,14 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/session"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
@@ -20,6 +22,8 @@ type Problem struct {
 	Status int     `json:"status"`
 	Detail string  `json:"detail,omitempty"`
 	Errors []Fault `json:"errors,omitempty"`
+	// Discussion is where an address that was submitted again is discussed.
+	Discussion string `json:"discussion,omitempty"`
 }
 
 // Fault names one field, or a header, and what is wrong with it. Field is
@@ -42,14 +46,14 @@ func (e *mediaError) Error() string { return e.header + " " + e.why }
 // WriteProblem answers err with the given status.
 func WriteProblem(c echo.Context, status int, err error) error {
 	p := Problem{Type: "about:blank", Title: http.StatusText(status), Status: status}
-	p.Errors = faults(err)
-	said := make([]string, len(p.Errors))
+	p.Errors = faults(c, err)
+	each := make([]string, len(p.Errors))
 	for i, f := range p.Errors {
-		said[i] = f.Field + " " + f.Detail
+		each[i] = f.Field + " " + f.Detail
 	}
-	p.Detail = strings.Join(said, "; ")
-	if errors.Is(err, store.ErrUnavailable) {
-		p.Detail = store.ErrUnavailable.Error()
+	p.Detail = strings.Join(each, "; ")
+	if len(p.Errors) == 0 {
+		p.Detail, p.Discussion = said(err)
 	}
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -58,7 +62,29 @@ func WriteProblem(c echo.Context, status int, err error) error {
 	return c.Blob(status, "application/problem+json", append(body, '\n'))
 }
 
-func faults(err error) []Fault {
+// said is what the sender may know of an error: of most, nothing.
+func said(err error) (detail, discussion string) {
+	var refusal *news.Refusal
+	var discussed *store.Discussed
+	var fast *store.TooFast
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return store.ErrUnavailable.Error(), ""
+	case errors.Is(err, session.ErrLogin):
+		return "This takes a token: Authorization: Bearer … from POST /api/v1/tokens.", ""
+	case errors.Is(err, store.ErrWrongSecret):
+		return "Name or password is wrong.", ""
+	case errors.As(err, &refusal):
+		return refusal.Why, ""
+	case errors.As(err, &fast):
+		return fast.Error(), ""
+	case errors.As(err, &discussed):
+		return discussed.Error(), fmt.Sprintf("/api/v1/items/%d", discussed.ID)
+	}
+	return "", ""
+}
+
+func faults(c echo.Context, err error) []Fault {
 	var invalid *news.Invalid
 	var media *mediaError
 	var tooLarge *http.MaxBytesError
@@ -76,7 +102,7 @@ func faults(err error) []Fault {
 		return []Fault{{Field: media.header, Detail: media.why}}
 	case errors.As(err, &tooLarge):
 		return []Fault{{Field: "body", Detail: "is larger than 1 MiB"}}
-	case errors.Is(err, store.ErrWrongSecret):
+	case errors.Is(err, store.ErrWrongSecret) && Simulator(c.Request().URL.Path):
 		return []Fault{{Field: "pwd_hash", Pointer: "#/pwd_hash", Detail: "is not this user's"}}
 	}
 	return nil

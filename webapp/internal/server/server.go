@@ -38,7 +38,7 @@ func New(st *store.Store, log *zap.Logger) (*Server, error) {
 	e.IPExtractor = echo.ExtractIPFromXFFHeader() // of the door, which stands in a private network
 	e.Use(requestID, logged(log), recovered, secured, bounded, known(sessions))
 	pages.Register(e)
-	api.New(st, log, s.stopping.Load).Register(e)
+	api.New(st, sessions, log, s.stopping.Load).Register(e)
 
 	s.http = &http.Server{
 		Handler:           e,

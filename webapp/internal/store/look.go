@@ -23,7 +23,8 @@ const (
 			UNION
 			SELECT i.id FROM items i JOIN below b ON i.parent = b.id)
 		SELECT id, parent, kind, points FROM items WHERE id IN (SELECT id FROM below) ORDER BY id`
-	readKids = `SELECT id FROM items WHERE parent = $1 AND kind = $2 ORDER BY id`
+	readKids  = `SELECT id FROM items WHERE parent = $1 AND kind = $2 ORDER BY CASE WHEN kind = 'comment' THEN -points ELSE 0 END, id LIMIT $3`
+	readMaxID = `SELECT coalesce(max(id), 0) FROM items`
 )
 
 // writeTexts and readTexts are what every site asks all the time; SQLite
@@ -94,9 +95,19 @@ func items(ctx context.Context, a at, ids []news.ID) (map[news.ID]news.Item, err
 	return byID, nil
 }
 
-// Kids are the ids of one kind directly below an item, oldest first.
+// maxKids bounds Kids: nobody reads more answers to one item.
+const maxKids = 10_000
+
+// Kids are the ids of one kind directly below an item: comments by points and
+// then by age, options in their order.
 func (s *Store) Kids(ctx context.Context, id news.ID, kind news.Kind) ([]news.ID, error) {
-	return many(ctx, at{base: s.r}, "read kids", scanOne[news.ID], readKids, id, kind)
+	return many(ctx, at{base: s.r}, "read kids", scanOne[news.ID], readKids, id, kind, maxKids)
+}
+
+// MaxID is the largest id of all items, 0 before the first.
+func (s *Store) MaxID(ctx context.Context) (id news.ID, err error) {
+	_, err = one(ctx, at{base: s.r}, "read largest id", readMaxID, into(&id))
+	return id, err
 }
 
 // Thread is an item with what hangs below it.
