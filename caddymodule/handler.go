@@ -148,6 +148,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.pool, err = usePool(h.Name); err != nil {
 		return err
 	}
+	iface.(*App).guard(ctx)
 	generation, err := h.wire(ctx)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
@@ -228,7 +229,8 @@ func (p *pool) retire() {
 // It is loaded by the handlers; nobody has to configure it.
 type App struct {
 	mu      sync.Mutex
-	members map[string]member // mu; by pool
+	members map[string]member          // mu; by pool
+	guarded map[*caddyhttp.Server]bool // mu; servers that ask door
 }
 
 // member is what the handlers of one pool agreed on.

@@ -57,6 +57,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		DeadlineHeader: h.DeadlineHeader,
 		Places:         h.pool.places,
 		HideTiming:     h.HideTiming,
+		Resting:        door.resting,
 		Readers:        []func(*http.Request, front.Exchange){logExchange, h.pool.metrics.Read},
 
 		Detach:    detach,
