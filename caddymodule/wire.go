@@ -65,6 +65,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Choose:    choose,
 		Sticky:    sticky,
 		FirstByte: firstByte,
+		Hold:      time.Duration(orZero(h.Hold)),
 	}
 	if h.Buffer != nil && h.Buffer.Request != nil {
 		cfg.BodyMemory, cfg.BodyMax = h.Buffer.Request.Memory, h.Buffer.Request.Max

@@ -55,7 +55,7 @@ func readBody(w http.ResponseWriter, r *http.Request, memory, max int64) (*body,
 	}
 
 	var head bytes.Buffer
-	n, err := io.CopyN(&head, src, memory)
+	n, err := io.CopyN(&head, src, memory+1) // one more tells whether there is more
 	b.mem, b.size = head.Bytes(), n
 	if err == io.EOF {
 		return b, nil

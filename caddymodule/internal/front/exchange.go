@@ -28,6 +28,7 @@ type exchange struct {
 	ask   admission.Ask
 	slot  *admission.Slot // claimed for the next round trip; nil once that took it
 	body  *body           // nil: the body streams
+	last  *answerBody     // of the last round trip; nil: there was none, or it had ended
 
 	probe     bool  // ours, not a client's: its outcome is the caller's to judge
 	unreached bool  // the last round trip made no connection
@@ -60,9 +61,14 @@ func (f *Front) finish(r *http.Request, x *exchange) {
 	}
 }
 
+// end also closes an answer that Send has left open: a handler of the answer may
+// have panicked.
 func (x *exchange) end() {
 	if x.slot != nil {
 		x.slot.Release()
+	}
+	if x.last != nil {
+		x.last.Close()
 	}
 	x.body.release()
 }
@@ -145,19 +151,26 @@ func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 }
 
 // converses reports whether the application must see the body while it comes:
-// upgrades, tunnels, gRPC, and what says so itself (draft-ietf-httpbis-
-// incremental).
+// websockets over HTTP/2 and 3, gRPC, and what says so itself (draft-ietf-httpbis-
+// incremental). An upgrade of HTTP/1.1 begins after its body.
 func converses(r *http.Request) bool {
 	return r.Method == http.MethodConnect ||
-		r.Header.Get("Upgrade") != "" ||
 		r.Header.Get("Incremental") == "?1" ||
 		strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
+// tunnels reports whether the client wants a connection to anywhere (RFC 9110
+// 9.3.6). CONNECT with a protocol is another thing: a websocket over HTTP/2 or 3,
+// which Go shows as a header and as the request's protocol.
+func tunnels(r *http.Request) bool {
+	return r.Method == http.MethodConnect && strings.HasPrefix(r.Proto, "HTTP/") && r.Header.Get(":protocol") == ""
 }
 
 // forwarded is the request as it goes on: with the whole body, whose length is
 // known now, and without the headers that are ours alone.
 func (x *exchange) forwarded(r *http.Request) *http.Request {
 	dropOurs(r.Header)
+	dropOurs(r.Trailer)
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	if x.body != nil {
 		r.Body = x.body.open()
@@ -172,10 +185,11 @@ func (x *exchange) forwarded(r *http.Request) *http.Request {
 }
 
 // dropOurs removes the headers by which Portner and the application talk:
-// clients must neither forge nor see them.
+// clients must neither forge nor see them. CGI, WSGI and their like take '_' for
+// '-'.
 func dropOurs(h http.Header) {
 	for name := range h {
-		if strings.HasPrefix(name, "Portner-") {
+		if strings.HasPrefix(name, "Portner-") || strings.HasPrefix(name, "Portner_") {
 			delete(h, name)
 		}
 	}

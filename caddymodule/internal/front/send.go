@@ -53,6 +53,8 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(t.front.cfg.Detach(context.WithoutCancel(req.Context())))
 	d.cancel = cancel
 	out := req.WithContext(ctx)
+	address := *req.URL
+	out.URL = &address // reverseproxy writes to its own when it tries again
 	if req.Body != nil && x.body != nil {
 		out.Body = x.body.open()
 		out.GetBody = func() (io.ReadCloser, error) { return x.body.open(), nil }
@@ -73,11 +75,16 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer t.front.cfg.resume()
 	select {
 	case a := <-answers:
+		if a.err == nil && !asked(req, a.res) {
+			a.res.Body.Close()
+			a.err = errUnasked
+		}
 		if a.err != nil {
 			x.unreached = d.failed(a.err)
 			return nil, a.err
 		}
-		return d.answered(req.Context(), a.res), nil
+		x.last = d.answered(req.Context(), a.res)
+		return a.res, nil
 	case <-req.Context().Done():
 		go d.outlive(answers)
 		return nil, req.Context().Err()
@@ -85,6 +92,18 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		go d.outlive(answers)
 		return nil, errFirstByte{}
 	}
+}
+
+// errUnasked: the application speaks another protocol from now on, and the client
+// would not know what to do with it.
+var errUnasked = errors.New("front: the application switches to a protocol that nobody has asked for")
+
+func asked(req *http.Request, res *http.Response) bool {
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		return true
+	}
+	protocol := req.Header.Get("Upgrade")
+	return protocol != "" && strings.EqualFold(protocol, res.Header.Get("Upgrade"))
 }
 
 type answer struct {
@@ -175,6 +194,12 @@ func (d *delivery) failed(err error) (unreached bool) {
 	if !d.probe {
 		d.front.health.Failed(d.slot.Upstream())
 	}
+	d.broken(err)
+	return false
+}
+
+// broken ends a delivery that an error of the connection has cut off.
+func (d *delivery) broken(err error) {
 	var ours net.Error
 	if errors.As(err, &ours) && ours.Timeout() {
 		// The transport has given up, the application perhaps not.
@@ -182,7 +207,6 @@ func (d *delivery) failed(err error) (unreached bool) {
 	} else {
 		d.end(0)
 	}
-	return false
 }
 
 // heard takes note of the head of an answer, and of what the application says of
@@ -190,6 +214,7 @@ func (d *delivery) failed(err error) (unreached bool) {
 func (d *delivery) heard(res *http.Response) {
 	report := takeReport(res.Header)
 	dropOurs(res.Header)
+	dropOurs(res.Trailer)
 	d.slot.Report(report)
 	if d.probe {
 		return
@@ -206,9 +231,9 @@ func timing(h http.Header, queue, app time.Duration) {
 	h.Add("Server-Timing", "queue;dur="+ms(queue)+", app;dur="+ms(app))
 }
 
-// answered takes the application's answer and returns it for the client, whose
-// context ctx is.
-func (d *delivery) answered(ctx context.Context, res *http.Response) *http.Response {
+// answered makes the application's answer fit for the client, whose context ctx
+// is. It returns the body, which must be closed, unless the exchange has ended.
+func (d *delivery) answered(ctx context.Context, res *http.Response) *answerBody {
 	d.heard(res)
 	if !d.probe {
 		d.x.Service = time.Since(d.began)
@@ -232,9 +257,11 @@ func (d *delivery) answered(ctx context.Context, res *http.Response) *http.Respo
 			left = d.cancel // it has no end to wait for
 		}
 		unwatch := context.AfterFunc(ctx, left)
-		res.Body = &answerBody{ReadCloser: res.Body, d: d, left: left, unwatch: unwatch}
+		b := &answerBody{ReadCloser: res.Body, res: res, d: d, left: left, unwatch: unwatch}
+		res.Body = b
+		return b
 	}
-	return res
+	return nil
 }
 
 // isStream reports whether an answer has no foreseeable end.
@@ -274,6 +301,7 @@ func (d *delivery) drain(body io.ReadCloser) {
 // its end.
 type answerBody struct {
 	io.ReadCloser
+	res     *http.Response
 	d       *delivery
 	left    func()      // the client has left
 	unwatch func() bool // nobody has to watch the client any more
@@ -285,8 +313,9 @@ type answerBody struct {
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && b.finish() {
+		dropOurs(b.res.Trailer) // they are complete now
 		b.ReadCloser.Close()
-		b.d.end(0)
+		b.d.broken(err)
 	}
 	return n, err
 }

@@ -14,6 +14,7 @@ package front
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -67,6 +68,9 @@ type Config struct {
 	// FirstByte is how long a client waits for the head of the application's
 	// answer before it gets 504; 0: as long as the client likes.
 	FirstByte time.Duration
+	// Hold is how long admission keeps requests while no upstream is ready, where
+	// that is longer than tryFor.
+	Hold time.Duration
 	// Abandon is how long an exchange may go on after its client has left or
 	// was answered. Then its connection is closed. Default 60s.
 	Abandon time.Duration
@@ -124,6 +128,9 @@ type Sender func(w http.ResponseWriter, r *http.Request) error
 func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error {
 	x := f.begin(w, r) // what happened, and how long each step took
 	defer f.finish(r, x)
+	if tunnels(r) {
+		return f.refuse(w, r, x, errTunnel)
+	}
 
 	// 1 Body. It is read to its end before the request waits for anything: a
 	// slow upload holds no slot, the request can be sent again, and only now
@@ -133,7 +140,7 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 	}
 	r = x.forwarded(r)
 
-	for {
+	for failing := (time.Time{}); ; {
 		// 2 Admission. Wait for a slot, which names its upstream, or be refused.
 		if err := x.admit(r.Context()); err != nil {
 			return f.refuse(w, r, x, err)
@@ -155,7 +162,9 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 			return f.refuse(w, r, x, x.refused)
 		case !x.unreached:
 			return err
-		case time.Since(x.began) >= tryFor:
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) >= max(tryFor, f.cfg.Hold):
 			return f.refuse(w, r, x, admission.ErrHeld)
 		}
 	}
@@ -164,6 +173,9 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 // tryFor bounds the attempts to reach an upstream where admission does not: a
 // quarantine that ends by time alone lets a request through every so often.
 const tryFor = time.Minute
+
+// errTunnel: CONNECT is for proxies that go anywhere.
+var errTunnel = errors.New("tunnels are not served")
 
 // StatusClientClosedRequest is what the access log says of a client that left
 // before it was answered; nobody receives it.
