@@ -27,6 +27,20 @@ func Retiring() []string {
 	return names
 }
 
+// RetireIdle does what happens soon after the last request of a pool that no
+// config names has gone.
+func RetireIdle() {
+	retiring.Lock()
+	var list []*pool
+	for _, p := range retiring.pools {
+		list = append(list, p)
+	}
+	retiring.Unlock()
+	for _, p := range list {
+		p.retired()
+	}
+}
+
 // Words are the words of app_proxy that are not reverse_proxy's.
 func Words() []string {
 	var list []string

@@ -256,6 +256,8 @@ func (b *BodyBuffer) String() string {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	h.pool.inside.Add(1)
+	defer h.pool.inside.Add(-1)
 	return h.front.Serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
 		return h.ReverseProxy.ServeHTTP(w, r, next)
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -29,6 +30,7 @@ type pool struct {
 	queue  *admission.Queue
 	health *upstream.Monitor
 	log    *zap.Logger
+	inside atomic.Int64 // requests in ServeHTTP; one that still uploads is in no queue
 
 	templates *route.Templates // of requests outside any route
 	places    *front.Places    // of browsers that were refused
@@ -204,25 +206,33 @@ func (p *pool) retire() {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
-		retiring.Lock()
-		if retiring.pools[p.name] != p {
-			retiring.Unlock()
+		if p.retired() {
 			return
 		}
-		if s := p.queue.Stats(); s.Waiting > 0 || s.InFlight > 0 {
-			retiring.Unlock()
-			continue
-		}
-		p.metrics.Close() // before there can be another pool of that name
-		delete(retiring.pools, p.name)
-		retiring.Unlock()
-
-		p.mu.Lock()
-		p.stopResolverLocked()
-		p.mu.Unlock()
-		p.health.Close()
-		return
 	}
+}
+
+// retired ends what serves the pool when it is idle, and reports whether there is
+// nothing left to do.
+func (p *pool) retired() bool {
+	retiring.Lock()
+	if retiring.pools[p.name] != p {
+		retiring.Unlock()
+		return true
+	}
+	if s := p.queue.Stats(); p.inside.Load() > 0 || s.Waiting > 0 || s.InFlight > 0 {
+		retiring.Unlock()
+		return false
+	}
+	p.metrics.Close() // before there can be another pool of that name
+	delete(retiring.pools, p.name)
+	retiring.Unlock()
+
+	p.mu.Lock()
+	p.stopResolverLocked()
+	p.mu.Unlock()
+	p.health.Close()
+	return true
 }
 
 // App applies the configuration to the pools once all of it has been accepted.
