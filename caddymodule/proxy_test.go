@@ -40,6 +40,8 @@ type door struct {
 	t    *testing.T
 	addr string
 	url  string
+
+	options string // global ones, for the configs to come
 }
 
 // open starts Caddy with a site that has the given directives. There is one
@@ -74,11 +76,12 @@ func (d *door) config(directives string) []byte {
 	log {
 		level ERROR
 	}
+	%s
 }
 http://%s {
 	%s
 }
-`, d.addr, directives)
+`, d.options, d.addr, directives)
 	cfg, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		d.t.Fatalf("adapting: %v\n%s", err, text)

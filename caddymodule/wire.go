@@ -335,17 +335,37 @@ func (w wrapped) RequiresContentLength() bool {
 	return ok && t.RequiresContentLength()
 }
 
-// emitter tells Caddy's event handlers what reverse_proxy tells them.
+// emitter tells Caddy's event handlers what reverse_proxy tells them. They take
+// the time they like, one event after another, while whoever notices a change of
+// health holds the pool's locks: so they run on a goroutine of their own.
 func emitter(ctx caddy.Context) (func(event, key string), error) {
 	app, err := ctx.App("events")
 	if err != nil {
 		return nil, fmt.Errorf("app_proxy: %w", err)
 	}
-	events := app.(*caddyevents.App)
+	events, log := app.(*caddyevents.App), ctx.Logger()
+	pending := make(chan func(), maxEvents)
+	go func() { // ends with the config
+		for {
+			select {
+			case emit := <-pending:
+				emit()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	return func(event, key string) {
-		events.Emit(ctx, event, map[string]any{"host": key})
+		select {
+		case pending <- func() { events.Emit(ctx, event, map[string]any{"host": key}) }:
+		default:
+			log.Warn("event lost: its handlers are too slow", zap.String("event", event), zap.String("upstream", key))
+		}
 	}, nil
 }
+
+// maxEvents is how many events may wait for slow handlers.
+const maxEvents = 100
 
 // dialer connects as a request's transport would, in a slot as a request does. It
 // is nil, or reports success, where only a request can tell: other transports, QUIC, PROXY protocol, an
