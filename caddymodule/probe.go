@@ -132,6 +132,7 @@ func (p *probe) request(ctx context.Context, key string) (*http.Request, error) 
 	ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, repl)
 	ctx = context.WithValue(ctx, dialInfoKey, info)
 	ctx = context.WithValue(ctx, caddyhttp.VarsCtxKey, make(map[string]any))
+	ctx = context.WithValue(ctx, caddyhttp.ServerCtxKey, new(caddyhttp.Server)) // FastCGI asks it what to log
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("health check of %s: %w", key, err)

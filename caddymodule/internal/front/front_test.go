@@ -177,6 +177,19 @@ func TestSlotComesBackWhenTheSenderPanics(t *testing.T) {
 	}
 }
 
+func TestPanicOfTheTransportIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, closeAll := newHouse(Config{}, admission.Config{}, application(func(r *http.Request) (*http.Response, error) {
+			panic("a transport that somebody has written")
+		}))
+		defer closeAll()
+		err := h.Serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), h.send)
+		if err == nil || !strings.Contains(err.Error(), "somebody has written") || h.inFlight() != 0 {
+			t.Errorf("%v, %d slots out", err, h.inFlight())
+		}
+	})
+}
+
 type closing struct {
 	io.Reader
 	closed *bool

@@ -3,9 +3,11 @@ package front
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,6 +63,12 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	answers := make(chan answer, 1)
 	go func() { // ends with the round trip, which ends at cancel at the latest
+		defer func() {
+			// Nobody above would catch it here, and all of Caddy would end.
+			if p := recover(); p != nil {
+				answers <- answer{nil, fmt.Errorf("front: the transport panics: %v\n%s", p, debug.Stack())}
+			}
+		}()
 		res, err := t.next.RoundTrip(out)
 		answers <- answer{res, err}
 	}()
