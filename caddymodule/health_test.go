@@ -93,7 +93,7 @@ func TestProbeNoticesWhatItIsToldToNotice(t *testing.T) {
 		{"health_uri /health", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404) }},
 		{"health_uri /health", func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/health" {
-				http.Redirect(w, r, "/there", 302)
+				http.Redirect(w, r, "/there", http.StatusFound)
 			}
 		}},
 		{"health_uri /health", func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }},
@@ -105,7 +105,7 @@ func TestProbeNoticesWhatItIsToldToNotice(t *testing.T) {
 				w.WriteHeader(500)
 				return
 			}
-			http.Redirect(w, r, "/there", 302)
+			http.Redirect(w, r, "/there", http.StatusFound)
 		}},
 	} {
 		a := newApp(t, c.answer)
