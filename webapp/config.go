@@ -16,6 +16,8 @@ type config struct {
 	listen      string
 	db          string
 	grace       time.Duration
+	drain       time.Duration
+	private     string
 	healthcheck bool
 }
 
@@ -39,6 +41,12 @@ A flag wins over its environment variable.
   -grace <duration>     WEBAPP_GRACE    default 20s
         At SIGTERM or Ctrl-C: how long requests in flight may take to be
         answered. A second signal ends the program at once.
+  -drain <duration>     WEBAPP_DRAIN    default 0s
+        At SIGTERM: how long to go on as before while /ready and /status say
+        that the end is near, for those who ask them before they send requests.
+  -private <address>    WEBAPP_PRIVATE  default none
+        Where to answer those who run the site: /metrics (Prometheus),
+        /debug/pprof/, /up, /ready. Keep it from the public.
   -healthcheck
         Ask the instance at -listen for its /status, and end with 0 when it is
         alive, else with 1. For container images without a shell.
@@ -59,8 +67,10 @@ func parseConfig(args []string, getenv func(string) string, w io.Writer) (config
 	flags.StringVar(&cfg.listen, "listen", cfg.listen, "")
 	flags.StringVar(&cfg.db, "db", cfg.db, "")
 	flags.DurationVar(&cfg.grace, "grace", cfg.grace, "")
+	flags.DurationVar(&cfg.drain, "drain", 0, "")
+	flags.StringVar(&cfg.private, "private", "", "")
 	flags.BoolVar(&cfg.healthcheck, "healthcheck", false, "")
-	for name, variable := range map[string]string{"listen": "WEBAPP_LISTEN", "db": "WEBAPP_DB", "grace": "WEBAPP_GRACE"} {
+	for name, variable := range map[string]string{"listen": "WEBAPP_LISTEN", "db": "WEBAPP_DB", "grace": "WEBAPP_GRACE", "drain": "WEBAPP_DRAIN", "private": "WEBAPP_PRIVATE"} {
 		if value := getenv(variable); value != "" {
 			if err := flags.Set(name, value); err != nil {
 				return config{}, fmt.Errorf("%s: %q: %w", variable, value, err)
@@ -81,6 +91,8 @@ func parseConfig(args []string, getenv func(string) string, w io.Writer) (config
 		return config{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case cfg.db == "":
 		return config{}, errors.New("-db must name a file or a database")
+	case cfg.drain < 0:
+		return config{}, fmt.Errorf("-drain %s must not be negative", cfg.drain)
 	case cfg.grace < 0:
 		return config{}, fmt.Errorf("-grace %s must not be negative", cfg.grace)
 	}

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -85,6 +87,16 @@ func serve(ctx context.Context, cfg config, log *zap.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	if cfg.private != "" {
+		inside, err := listen(cfg.private)
+		if err != nil {
+			return fmt.Errorf("private port: %w", err)
+		}
+		private := &http.Server{Handler: srv.Private(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: zap.NewStdLog(log.Named("private"))}
+		go private.Serve(inside) // ends with Close
+		defer private.Close()
+		log.Info("private port", zap.String("address", address(inside)))
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }() // ends with Stop, or by itself with an error
 	log.Info("serving", zap.String("address", address(ln)), zap.String("db", database(cfg.db)))
@@ -93,6 +105,15 @@ func serve(ctx context.Context, cfg config, log *zap.Logger) (err error) {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
+	}
+	if cfg.drain > 0 {
+		srv.Drain()
+		log.Info("draining: not ready, and answering as before", zap.Duration("drain", cfg.drain))
+		select {
+		case err := <-failed:
+			return fmt.Errorf("serve: %w", err)
+		case <-time.After(cfg.drain):
+		}
 	}
 	log.Info("stopping: what is in flight is answered first", zap.Duration("grace", cfg.grace))
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.grace)

@@ -43,6 +43,13 @@ type process struct {
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0], args...)}
+	p.addr = p.begin(t, "serving")["address"].(string)
+	return p
+}
+
+// begin starts the process and reads its log up to a line.
+func (p *process) begin(t *testing.T, msg string) map[string]any {
+	t.Helper()
 	p.cmd.Env = append(os.Environ(), "TEST_IS_WEBAPP=1")
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -56,8 +63,7 @@ func start(t *testing.T, args ...string) *process {
 		p.cmd.Process.Kill() // it has ended long ago when the test went well
 		p.cmd.Wait()
 	})
-	p.addr = p.wait(t, "serving")["address"].(string)
-	return p
+	return p.wait(t, msg)
 }
 
 // wait reads the log up to a line with this message.
@@ -315,7 +321,7 @@ func TestHelpExplainsEveryFlag(t *testing.T) {
 	if status != 0 {
 		t.Errorf("ended with %d", status)
 	}
-	for _, word := range []string{"-listen", "WEBAPP_LISTEN", "-db", "WEBAPP_DB", "-grace", "WEBAPP_GRACE", "-healthcheck", "-help", "127.0.0.1:5001", "data/webapp.db", "20s"} {
+	for _, word := range []string{"-listen", "WEBAPP_LISTEN", "-db", "WEBAPP_DB", "-grace", "WEBAPP_GRACE", "-drain", "WEBAPP_DRAIN", "-private", "WEBAPP_PRIVATE", "DATABASE_URL", "DATABASE_URL_FILE", "-healthcheck", "-help", "127.0.0.1:5001", "data/webapp.db", "20s"} {
 		if !strings.Contains(said, word) {
 			t.Errorf("-help does not say %s", word)
 		}
@@ -372,5 +378,33 @@ func TestAddressOfTheDatabaseMayStandInAFile(t *testing.T) {
 		if err != nil || cfg.db != row.want {
 			t.Errorf("%v %v: %q, %v", row.env, row.args, cfg.db, err)
 		}
+	}
+}
+
+func TestDrainingIsSaidBeforeTheEnd(t *testing.T) {
+	p := start(t, "-listen", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "news.db"), "-drain", "24h")
+	if status, body := p.get(t, "/ready"); status != 200 {
+		t.Errorf("before: %d %s", status, body)
+	}
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t, "draining: not ready, and answering as before")
+	if status, body := p.get(t, "/ready"); status != 503 {
+		t.Errorf("draining: %d %s", status, body)
+	}
+	if err := p.post(1); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPrivatePortIsAnotherOne(t *testing.T) {
+	p := &process{cmd: exec.Command(os.Args[0], "-listen", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "news.db"), "-private", "127.0.0.1:0")}
+	private := p.begin(t, "private port")
+	p.addr = p.wait(t, "serving")["address"].(string)
+	if status, _ := p.get(t, "/metrics"); status != 404 {
+		t.Errorf("in public: %d", status)
+	}
+	p.addr = private["address"].(string)
+	if status, body := p.get(t, "/metrics"); status != 200 || !strings.Contains(body, "webapp_store_commits_total") {
+		t.Errorf("in private: %d", status)
 	}
 }

@@ -116,7 +116,7 @@ func known(sessions *session.Sessions) echo.MiddlewareFunc {
 		return func(c echo.Context) error {
 			path := c.Request().URL.Path
 			switch {
-			case api.Simulator(path), strings.HasPrefix(path, "/static/"):
+			case api.Simulator(path), path == "/up", path == "/ready", strings.HasPrefix(path, "/static/"):
 				return next(c)
 			case api.Owns(path):
 				return programs(c)

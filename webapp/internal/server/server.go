@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 // Server answers requests from a store that it does not own.
 type Server struct {
 	http     *http.Server
+	store    *store.Store
+	metrics  *metrics
+	load     load
 	stopping atomic.Bool
 }
 
@@ -32,11 +36,14 @@ func New(st *store.Store, log *zap.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{}
+	s := &Server{store: st, metrics: newMetrics(st), load: load{processors: float64(runtime.GOMAXPROCS(0))}}
 	e := echo.New()
 	e.HTTPErrorHandler = answerError(log, pages)
 	e.IPExtractor = echo.ExtractIPFromXFFHeader() // of the door, which stands in a private network
-	e.Use(requestID, logged(log), recovered, secured, bounded, known(sessions))
+	e.Use(requestID, s.measured, logged(log), recovered, secured, bounded, known(sessions))
+	reads := []string{http.MethodGet, http.MethodHead}
+	e.Match(reads, "/up", up)
+	e.Match(reads, "/ready", s.ready)
 	pages.Register(e)
 	api.New(st, sessions, log, s.stopping.Load).Register(e)
 
