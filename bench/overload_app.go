@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -200,20 +201,18 @@ func (c *crew) resize(size int) {
 	runtime.GOMAXPROCS(size + 2)
 }
 
-var churned uint64 // keeps the compiler from leaving the loop out
+var churned atomic.Uint64 // keeps the compiler from leaving the loop out
 
 // churn uses the CPU: the same work for every page, as a program does, and not
 // the same time.
 func churn(turns int) {
-	x := uint64(turns)
+	x := uint64(turns) | 1
 	for range turns {
 		x ^= x << 13
 		x ^= x >> 7
 		x ^= x << 17
 	}
-	if x == 1 {
-		churned = x
-	}
+	churned.Store(x)
 }
 
 // turnsIn finds how much churn takes d when nobody disturbs: the fastest of

@@ -122,15 +122,8 @@ func (l *lab) on(core int, path string, args ...string) (string, []string) {
 
 func (l *lab) startOn(core int, dir, name string, env []string, path string, args ...string) (*process, error) {
 	path, args = l.on(core, path, args...)
-	p, err := startProcess(dir, name, env, path, args...)
-	if err == nil {
-		syscall.Setpriority(syscall.PRIO_PGRP, p.cmd.Process.Pid, labPriority) // only root may; others wait for a quiet machine
-	}
-	return p, err
+	return startProcess(dir, name, env, path, args...)
 }
-
-// labPriority is the nice value of what is measured; the generator's is lower still.
-const labPriority = -10
 
 // kill ends the process and those that it has started. The lab's servers have
 // nothing to lose, and a graceful end would wait for pages of three seconds. It

@@ -65,34 +65,9 @@ type conn struct {
 	reused bool
 }
 
-// fifo is a queue whose memory is used again.
-type fifo[T any] struct {
-	items []T
-	head  int
-}
-
-func (f *fifo[T]) push(item T) { f.items = append(f.items, item) }
-func (f *fifo[T]) empty() bool { return f.head == len(f.items) }
-func (f *fifo[T]) first() T    { return f.items[f.head] }
-
-func (f *fifo[T]) pop() T {
-	item := f.items[f.head]
-	var zero T
-	f.items[f.head] = zero
-	f.head++
-	if f.head*2 > len(f.items) && f.head > 64 {
-		f.items = f.items[:copy(f.items, f.items[f.head:])]
-		f.head = 0
-	}
-	return item
-}
-
 func generate(ctx context.Context, load Load) (*Loaded, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// Clients do not slow down because the proxy is busy. It takes root to say so
-	// to the scheduler; without it, more cells are void.
-	syscall.Setpriority(syscall.PRIO_PROCESS, 0, labPriority-5)
 	defer debug.SetGCPercent(debug.SetGCPercent(800)) // there is little, and it should stay out of the way
 
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
@@ -434,16 +409,6 @@ func (g *generator) finish(a *ask, right bool) {
 		return
 	}
 	a.stream.resume.push(again{at, a.client})
-}
-
-// unpop puts an item before the first.
-func (f *fifo[T]) unpop(item T) {
-	if f.head > 0 {
-		f.head--
-		f.items[f.head] = item
-		return
-	}
-	f.items = slices.Insert(f.items, 0, item)
 }
 
 func (g *generator) close(c *conn) {

@@ -198,8 +198,11 @@ func (p panel) scale() scale {
 		if s.high <= s.low {
 			s.high = 10 * s.low
 		}
-		for tick := s.low; tick <= s.high*1.001; tick *= 10 {
-			s.ticks = append(s.ticks, tick)
+		for power := s.low; power <= s.high*1.001; power *= 10 {
+			s.ticks = append(s.ticks, power)
+			if s.high <= 101*s.low && power < s.high {
+				s.ticks = append(s.ticks, 2*power, 5*power)
+			}
 		}
 		return s
 	}
