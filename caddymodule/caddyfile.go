@@ -220,7 +220,9 @@ func parseQueue(h *Handler, d *caddyfile.Dispenser) error {
 			if !d.NextArg() {
 				return d.Err("app_proxy: queue fair_by: expected a placeholder, such as {client_ip}, or off")
 			}
-			h.Queue.FairBy = d.Val()
+			if h.Queue.FairBy = d.Val(); h.Queue.FairBy != "off" && !strings.Contains(h.Queue.FairBy, "{") {
+				return d.Errf("app_proxy: queue fair_by: expected a placeholder, such as {client_ip}, or off, got '%s'", d.Val())
+			}
 			return lastArg(d, "queue fair_by")
 		},
 	})

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -90,7 +91,9 @@ func (h *Handler) table() (*route.Table, error) {
 	var routes []route.Route
 	for _, c := range h.Routes {
 		if c.Class != "" && weights[c.Class] == 0 {
-			return nil, fmt.Errorf("app_proxy: route %s %s: there is no class %s", c.Method, c.Pattern, c.Class)
+			where := strings.TrimSuffix(" ("+c.place+")", " ()")
+			return nil, fmt.Errorf("app_proxy: route %s %s%s: there is no class %s; expected %s, or one with a block of its own",
+				c.Method, c.Pattern, where, c.Class, strings.Join(slices.Sorted(maps.Keys(weights)), ", "))
 		}
 		pattern, err := route.ParsePattern(c.Method, c.Pattern)
 		if err != nil {

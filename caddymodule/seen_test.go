@@ -16,10 +16,16 @@ import (
 // openWithAdmin starts Caddy with an admin endpoint, and returns its URL too.
 func openWithAdmin(t *testing.T, directives string) (d *door, admin string) {
 	t.Helper()
-	d = &door{t: t, addr: freeAddr(t)}
-	d.url = "http://" + d.addr
 	admin = freeAddr(t)
-	text := fmt.Sprintf("{\n admin %s\n persist_config off\n grace_period 10s\n log {\n level ERROR\n }\n}\nhttp://%s {\n%s\n}\n", admin, d.addr, directives)
+	return openWith(t, "admin "+admin+"\nlog {\n level ERROR\n}", directives), "http://" + admin
+}
+
+// openWith starts Caddy with global options of its own.
+func openWith(t *testing.T, options, directives string) *door {
+	t.Helper()
+	d := &door{t: t, addr: freeAddr(t)}
+	d.url = "http://" + d.addr
+	text := fmt.Sprintf("{\n%s\npersist_config off\ngrace_period 50ms\n}\nhttp://%s {\n%s\n}\n", options, d.addr, directives)
 	cfg, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +39,7 @@ func openWithAdmin(t *testing.T, directives string) (d *door, admin string) {
 			t.Error(err)
 		}
 	})
-	return d, "http://" + admin
+	return d
 }
 
 // ask gets a URL and its whole body.
