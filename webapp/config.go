@@ -25,7 +25,14 @@ var errHelp = flag.ErrHelp
 
 const usage = `Webapp is the news site: pages for people, an API for programs, SQLite or PostgreSQL.
 
-Usage: webapp [flags]
+Usage: webapp [flags]                             the site
+       webapp import    [-db <where>] <file>      put in what export has written, or the simulator's items
+       webapp export    [-db <where>] <file>      write everything as JSON Lines
+       webapp backup    [-db <where>] <file>      copy a SQLite database, while the site runs
+       webapp moderator [-db <where>] <name>      make a user a moderator
+
+An import or export that broke off goes on when it is called again. - is the
+standard input or output.
 
 A flag wins over its environment variable.
 

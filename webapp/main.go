@@ -44,6 +44,9 @@ func untilSignal() context.Context {
 // run is the program without its process: exit status 0 is a clean end, 1 a
 // failure, 2 a wrong flag.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && verbs[args[0]].run != nil {
+		return runVerb(ctx, args, getenv, console{os.Stdin, stdout, stderr, newLogger(stderr)})
+	}
 	cfg, err := parseConfig(args, getenv, stdout)
 	switch {
 	case errors.Is(err, errHelp):
