@@ -232,6 +232,9 @@ func TestRouteAndClassSayHowLongToWait(t *testing.T) {
 	d := open(t, "app_proxy "+a.addr+` {
 		name        waits
 		concurrency 1
+		queue {
+			wait 10m
+		}
 		deadline_header X-Deadline
 		class hurried {
 			wait 0
@@ -466,7 +469,7 @@ func TestAutoFollowsTheApplication(t *testing.T) {
 	}
 	stop := make(chan bool)
 	defer close(stop)
-	for range 12 {
+	for range 40 { // always more than there are slots, or there is nothing to learn
 		go func() {
 			for {
 				select {
