@@ -147,6 +147,10 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
 	s := &Slot{q: q, u: u, at: t.at, seq: t.seq, granted: now, expected: t.cost, client: t.charged}
+	s.waited = now.Sub(t.at)
+	if q.released.After(t.at) {
+		s.waited = now.Sub(q.released)
+	}
 	u.learned.moved(now, u.used, false)
 	u.used++
 	if t.route != nil {

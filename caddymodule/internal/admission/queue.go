@@ -178,10 +178,11 @@ type upstream struct {
 	ramp    int // after it was held: the limit for now; 0: none
 	used    int // > limit only after a lowering
 	ready   bool
-	drained bool       // the application asked for no more requests
-	gone    bool       // no longer configured
-	ahead   ticketList // asks for this very upstream, ready or not
-	line    line       // sticky requests that wait for this one
+	drained bool        // the application asked for no more requests
+	undrain *time.Timer // ends drained; nil: it never asked
+	gone    bool        // no longer configured
+	ahead   ticketList  // asks for this very upstream, ready or not
+	line    line        // sticky requests that wait for this one
 }
 
 // limit is the most slots out at once, now.

@@ -10,6 +10,7 @@ type Slot struct {
 	at       time.Time // when the request arrived first
 	seq      uint64    // its place among the arrivals
 	granted  time.Time
+	waited   time.Duration // in the queue, without the time it was held
 	expected time.Duration // what it was charged
 	client   *client       // who was charged; nil: nobody
 	route    *route        // nil: a probe
@@ -22,8 +23,8 @@ type Slot struct {
 // Upstream is the key of the upstream that the slot belongs to.
 func (s *Slot) Upstream() string { return s.u.key }
 
-// Waited is the time between arrival and grant.
-func (s *Slot) Waited() time.Duration { return s.granted.Sub(s.at) }
+// Waited is the time between arrival and grant, less what the pool was held.
+func (s *Slot) Waited() time.Duration { return s.waited }
 
 // Release gives the slot back without a lesson: nothing was sent, or the answer
 // tells nothing of what such a request costs. It is safe to call twice.
@@ -58,7 +59,9 @@ type Report struct {
 	Percent int
 	// Utilization is how much of what it can do is asked of it; over 1: too much.
 	Utilization float64
-	// Drain: it wants no new requests; Ready ends that.
+	// Drain: it wants no new requests. Ready ends that, or half a minute without
+	// the word: an application that is started anew does not know what the one
+	// before it has said, and nobody can ask it while it gets nothing.
 	Drain, Ready bool
 }
 
@@ -88,7 +91,22 @@ func (s *Slot) Report(r Report) {
 		}
 		if r.Drain || r.Ready {
 			u.drained = r.Drain
+			if u.undrain != nil {
+				u.undrain.Stop()
+			}
+		}
+		if r.Drain {
+			u.undrain = time.AfterFunc(reportHolds, func() { s.q.undrain(u.key) })
 		}
 		return true
+	})
+}
+
+// undrain lets requests find out whether the application still wants none.
+func (q *Queue) undrain(key string) {
+	q.change(key, func(u *upstream) bool {
+		was := u.drained
+		u.drained = false
+		return was
 	})
 }
