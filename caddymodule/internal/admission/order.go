@@ -66,10 +66,7 @@ func (o *order) push(t *ticket, heavy *heavyHeap) {
 	if len(line.active) == 0 {
 		line.start = max(line.start, o.clock)
 	}
-	key := t.ask.Client
-	if !t.ask.Since.IsZero() {
-		key = returning
-	}
+	key := t.key()
 	c := line.clients[key]
 	if c == nil {
 		c = &client{key: key, class: line, index: -1, heavy: -1}
@@ -184,7 +181,7 @@ func (o *order) ahead(t *ticket) (own time.Duration, shares float64) {
 		}
 	}
 	clients := len(line.active)
-	if c := line.clients[t.ask.Client]; c != nil && c.index >= 0 {
+	if c := line.clients[t.key()]; c != nil && c.index >= 0 {
 		own = c.cost
 	} else {
 		clients++

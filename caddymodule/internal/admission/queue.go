@@ -520,13 +520,13 @@ func (q *Queue) makeRoomLocked(t *ticket) *Refusal {
 	}
 	c := q.heavy[0]
 	reason := ErrFull
-	if n := len(q.heavy); n > 1 && c.tickets.n > 2*q.waiting/n {
+	if n := len(q.heavy); n > 1 && c.key != returning && c.tickets.n > 2*q.waiting/n {
 		reason = ErrExcess
 	}
 	switch {
 	case q.standing.on:
 		q.refuseLocked(c.tickets.oldest, reason) // the likeliest to be gone
-	case c.key == t.ask.Client && c.class.name == t.ask.Class:
+	case c.key == t.key() && c.class.name == t.ask.Class:
 		return q.refusalLocked(reason)
 	default:
 		q.refuseLocked(c.tickets.newest, reason)

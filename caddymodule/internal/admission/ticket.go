@@ -26,6 +26,24 @@ type ticket struct {
 	timer *time.Timer   // fires at the deadline
 }
 
+// key is whom t is charged to. All who proved an earlier arrival are one.
+func (t *ticket) key() string {
+	if !t.ask.Since.IsZero() {
+		return returning
+	}
+	return t.ask.Client
+}
+
+// before reports whether t is older than other: those who proved when they came
+// first go by that.
+func (t *ticket) before(other *ticket) bool {
+	mine, its := t.ask.Since, other.ask.Since
+	if mine.IsZero() || its.IsZero() || mine.Equal(its) {
+		return t.seq < other.seq
+	}
+	return mine.Before(its)
+}
+
 // ticketList holds tickets by age. Almost all come at the end; one that comes
 // again, or has proven its age, is put in its place.
 type ticketList struct {
@@ -35,7 +53,7 @@ type ticketList struct {
 
 func (l *ticketList) insert(t *ticket) {
 	after := l.newest
-	for after != nil && after.seq > t.seq {
+	for after != nil && t.before(after) {
 		after = after.prev
 	}
 	t.prev = after
