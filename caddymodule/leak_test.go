@@ -165,3 +165,35 @@ func bodyFiles(t *testing.T) (n int) {
 	}
 	return n
 }
+
+// TestSlotComesBackWhenAHandlerOfTheAnswerBreaksOff: the answer that
+// handle_response has taken over is closed by nobody when its route panics.
+func TestSlotComesBackWhenAHandlerOfTheAnswerBreaksOff(t *testing.T) {
+	other := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "half") // and then the connection is closed
+	})
+	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Accel-Redirect", "/elsewhere")
+		io.WriteString(w, strings.Repeat("an answer that nobody reads ", 1000))
+	})
+	d := open(t, "app_proxy "+a.addr+` {
+		name        taken
+		concurrency 1
+		@accel header X-Accel-Redirect *
+		handle_response @accel {
+			reverse_proxy `+other.addr+`
+		}
+	}`)
+	for range 3 {
+		res, err := d.do(t.Context(), "GET", "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(res.Body); err == nil {
+			t.Fatal("the answer is whole")
+		}
+		res.Body.Close()
+	}
+	eventually(t, "the slot is back", func() bool { return poolOf(t, "taken").InFlight == 0 })
+}
