@@ -132,7 +132,7 @@ func (r *report) autoChart(apps []string, note string) chart {
 
 // followPanel is the first round, second by second.
 func (r *report) followPanel() panel {
-	p := panel{title: fmt.Sprintf("workers change: %v", followed), x: "seconds", y: "200s per second", every: 10}
+	p := panel{title: "workers change: " + strings.Trim(fmt.Sprint(followed), "[]"), x: "seconds", y: "200s per second", every: 10}
 	for _, c := range r.Cells {
 		if c.Scenario != "auto" || c.Load != followWhole || c.Round != 1 {
 			continue
