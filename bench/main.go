@@ -26,6 +26,7 @@ type subcommand struct {
 
 var subcommands = []subcommand{
 	{"simulator", "post 1000 items as the course's client does and look whether each arrived once", simulator},
+	{"news", "fill the news site with a million items and ask for its pages", newsBench},
 	{"overload", "load small applications beyond what they can take, with and without something in front", overload},
 	{"overload-app", "the small application of overload, which starts it", overloadApp},
 	{"overload-load", "the generator of overload, which starts it", overloadLoad},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -147,7 +146,7 @@ func TestProgressShowsShareAndRest(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	p.total = 0
-	if got := p.line(time.Unix(10, 0)); got != fmt.Sprint("50 rows, 5/s") {
+	if got := p.line(time.Unix(10, 0)); got != "50 rows, 5/s" {
 		t.Errorf("%q", got)
 	}
 }

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/portner/portner/webapp/internal/api"
+	"github.com/portner/portner/webapp/internal/store"
+)
+
+// memory keeps what visitors were shown last. A page is the same for all of
+// them until something is committed, and making it costs ten times what
+// sending it does.
+//
+// Always: a kept page is older than no commit of this process, and than a
+// second at most, because other processes may write too and pages say how old
+// things are. Only what a visitor gets without a cookie is kept, and at most
+// maxPages of them.
+type memory struct {
+	store *store.Store
+
+	mu    sync.Mutex
+	pages map[string]kept // mu; by request URI
+}
+
+type kept struct {
+	at      time.Time
+	version int64
+	header  http.Header
+	body    []byte
+}
+
+const (
+	maxPages    = 64
+	maxPage     = 256 << 10 // bytes of one page
+	keptFor     = time.Second
+	maxKeptName = 256 // bytes of a request URI
+)
+
+func newMemory(st *store.Store) *memory {
+	return &memory{store: st, pages: make(map[string]kept)}
+}
+
+func (m *memory) middleware(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		if r.Method != http.MethodGet || r.Header.Get("Cookie") != "" || r.Header.Get("Range") != "" || !remembered(r.URL.Path) || len(r.RequestURI) > maxKeptName {
+			return next(c)
+		}
+		// Before the page is made: what is committed meanwhile makes it old.
+		version, _ := m.store.Shared()
+		now := time.Now()
+		if p, ok := m.find(r.RequestURI, version, now); ok {
+			h := c.Response().Header()
+			for name, values := range p.header {
+				h[name] = values
+			}
+			return c.Blob(http.StatusOK, p.header.Get(echo.HeaderContentType), p.body)
+		}
+		w := &copying{ResponseWriter: c.Response().Writer}
+		c.Response().Writer = w
+		err := next(c)
+		c.Response().Writer = w.ResponseWriter
+		if h := c.Response().Header(); err == nil && c.Response().Status == http.StatusOK && !w.tooLong && h.Get("Set-Cookie") == "" && h.Get("Cache-Control") == "" {
+			m.keep(r.RequestURI, kept{at: now, version: version, header: own(h), body: w.body.Bytes()})
+		}
+		return err
+	}
+}
+
+// remembered are the pages: not files, which are cheap, nor what programs ask.
+func remembered(path string) bool {
+	return !api.Owns(path) && path != "/up" && path != "/ready" && !strings.HasPrefix(path, "/static/")
+}
+
+// own are the headers that belong to the page and not to one answer.
+func own(h http.Header) http.Header {
+	page := make(http.Header)
+	for _, name := range []string{echo.HeaderContentType, "Etag", "Last-Modified", "Link", "Content-Security-Policy"} {
+		if values := h.Values(name); len(values) > 0 {
+			page[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	return page
+}
+
+func (m *memory) find(uri string, version int64, now time.Time) (kept, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, ok := m.pages[uri]
+	return p, ok && p.version == version && now.Sub(p.at) < keptFor
+}
+
+func (m *memory) keep(uri string, p kept) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.pages) >= maxPages {
+		for old, had := range m.pages {
+			if had.version != p.version || p.at.Sub(had.at) >= keptFor {
+				delete(m.pages, old)
+			}
+		}
+		if len(m.pages) >= maxPages {
+			clear(m.pages)
+		}
+	}
+	m.pages[uri] = p
+}
+
+// copying keeps what is written, up to maxPage.
+type copying struct {
+	http.ResponseWriter
+	body    bytes.Buffer
+	tooLong bool
+}
+
+func (w *copying) Write(b []byte) (int, error) {
+	if w.body.Len()+len(b) > maxPage {
+		w.tooLong = true
+	} else {
+		w.body.Write(b)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *copying) Unwrap() http.ResponseWriter { return w.ResponseWriter }
