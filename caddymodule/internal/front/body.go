@@ -32,7 +32,7 @@ var errBadBody = errors.New("request body could not be read")
 func readBody(w http.ResponseWriter, r *http.Request, memory, max int64) (*body, error) {
 	b := &body{}
 	b.refs.Store(1)
-	if r.Body == nil || r.Body == http.NoBody {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 { // Caddy wraps even no body
 		return b, nil
 	}
 	if max > 0 && r.ContentLength > max {
