@@ -59,7 +59,7 @@ func TestWhatIsExportedComesBackOnEitherDatabase(t *testing.T) {
 		grown(t, s)
 		lines := export(t, s, Record{})
 		all := records(t, lines)
-		for _, other := range []*Store{fresh(t), open(t, postgres(t))} {
+		for _, other := range []*Store{fresh(t), open(t, migrated(t))} {
 			// It breaks off after ten, and is begun again.
 			if _, err := other.Import(t.Context(), all[:10]); err != nil {
 				t.Fatal(err)

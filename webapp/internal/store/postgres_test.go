@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"net/url"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // A private PostgreSQL for this test binary, on a socket in a folder of its
@@ -27,6 +30,8 @@ type cluster struct {
 	logs bytes.Buffer
 	why  error // there is none
 	n    int   // databases made
+
+	template string // address of one with the schema and nothing in it
 
 	owner *syscall.Credential
 	bin   string
@@ -63,12 +68,41 @@ func postgres(t testing.TB) string {
 		}
 		t.Skipf("PostgreSQL is not there: %v", c.why)
 	}
+	return c.create(t, "template1")
+}
+
+func (c *cluster) create(t testing.TB, template string) string {
+	t.Helper()
+	db, err := sql.Open("pgx", c.address("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
 	c.n++
 	name := fmt.Sprintf("test%d", c.n)
-	if err := c.run("createdb", "-h", c.dir, "-U", "postgres", name); err != nil {
+	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
 	return c.address(name)
+}
+
+// migrated makes an empty database with the newest schema, by copying one.
+func migrated(t testing.TB) string {
+	t.Helper()
+	first := private().template
+	if first == "" {
+		first = postgres(t)
+		s, err := Open(t.Context(), first, zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		private().template = first
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(first, "postgres:///"), "?")
+	return private().create(t, name)
 }
 
 func (c *cluster) address(name string) string {
@@ -106,7 +140,7 @@ func (c *cluster) data() string { return filepath.Join(c.dir, "data") }
 
 // serve starts the server. Its own durability is not what is tested.
 func (c *cluster) serve() error {
-	c.cmd = c.command("postgres", "-D", c.data(), "-k", c.dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200")
+	c.cmd = c.command("postgres", "-D", c.data(), "-k", c.dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off", "-c", "max_connections=200")
 	c.cmd.Stderr = &c.logs
 	if err := c.cmd.Start(); err != nil {
 		return err
@@ -180,5 +214,5 @@ func postgresBin() (string, error) {
 func each(t *testing.T, test func(t *testing.T, s *Store)) {
 	t.Helper()
 	t.Run("sqlite", func(t *testing.T) { test(t, fresh(t)) })
-	t.Run("postgres", func(t *testing.T) { test(t, open(t, postgres(t))) })
+	t.Run("postgres", func(t *testing.T) { test(t, open(t, migrated(t))) })
 }
