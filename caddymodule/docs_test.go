@@ -1,0 +1,98 @@
+package caddymodule_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/portner/portner/caddymodule"
+)
+
+// inBlocks are the words that are said within others.
+var inBlocks = map[string][]string{
+	"queue":    {"wait", "depth", "fair_by"},
+	"buffer":   {"request"},
+	"timeouts": {"abandon"},
+	"class":    nil, // explained in one entry with what is in them
+	"route":    nil,
+}
+
+func TestEveryWordIsExplained(t *testing.T) {
+	text, err := os.ReadFile("../docs/caddyfile.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := make(map[string]string)
+	for _, block := range regexp.MustCompile("(?s)```\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		for entry := range strings.SplitSeq(block[1], "\n\n") {
+			word, _, _ := strings.Cut(entry, " ")
+			entries[word] = entry
+		}
+	}
+	var want []string
+	for _, word := range caddymodule.Words() {
+		if inside, ok := inBlocks[word]; ok && inside != nil {
+			want = append(want, inside...)
+		} else {
+			want = append(want, word)
+		}
+	}
+	for _, word := range want {
+		entry, ok := entries[word]
+		if !ok {
+			t.Errorf("%s has no entry in docs/caddyfile.md", word)
+			continue
+		}
+		delete(entries, word)
+		for _, part := range []string{"Where:", "Default:", "Effect:", "Watch:"} {
+			if !strings.Contains(entry, part) {
+				t.Errorf("%s: the entry has no %q", word, part)
+			}
+		}
+	}
+	for word := range entries {
+		t.Errorf("%s is explained, and no word", word)
+	}
+}
+
+// TestWordsInBlocksAreThoseThatAreExplained asks the parser which words it expects.
+func TestWordsInBlocksAreThoseThatAreExplained(t *testing.T) {
+	for block, inside := range inBlocks {
+		if inside == nil {
+			continue
+		}
+		_, _, err := adapt("Caddyfile", site(block+" {\n no_such_word\n}"))
+		slices.Sort(inside)
+		if want := "expected " + strings.Join(inside, ", ") + ", at "; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", block, err, want)
+		}
+	}
+}
+
+func TestJSONOfTheDocumentationIsValid(t *testing.T) {
+	text, err := os.ReadFile("../docs/caddyfile.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(examples) == 0 {
+		t.Fatal("there is none")
+	}
+	for _, example := range examples {
+		config := fmt.Sprintf(`{"admin": {"disabled": true}, "apps": {"http": {"servers": {"x": {"listen": ["127.0.0.1:1"], "routes": [{"handle": [%s]}]}}}}}`, example[1])
+		var cfg caddy.Config
+		if err := json.Unmarshal([]byte(config), &cfg); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Logging = quiet
+		if err := caddy.Validate(&cfg); err != nil {
+			t.Error(err)
+		}
+	}
+}
