@@ -28,6 +28,9 @@ type learner struct {
 	full  time.Duration // for how long all slots were out
 	done  int           // answers meanwhile
 	began time.Time     // of the window
+	all   int           // answers, whether all slots were out or not
+	area  float64       // seconds of service, of all requests
+	peak  int           // most in flight
 	last  time.Time     // when inFlight changed last
 
 	rate  float64 // answers a second at limit, of the last window; 0: none yet
@@ -92,20 +95,47 @@ func (l *learner) moved(now time.Time, before int, answered bool) bool {
 			l.done++
 		}
 	}
+	if answered {
+		l.all++
+	}
+	l.area += float64(before) * now.Sub(l.last).Seconds()
+	l.peak = max(l.peak, before)
 	l.last = now
+	if now.Before(l.reported.Add(reportHolds)) {
+		return false
+	}
+	if now.Sub(l.began) >= windowMost && l.all >= windowFewest && l.full < windowTime {
+		return l.close(now)
+	}
 	enough := l.done >= max(windowAnswers, 2*l.limit) && l.full >= windowTime ||
 		l.done >= windowFewest && l.full >= windowMost
 	if l.tried == tryingLess && l.done >= windowFewest && float64(l.done) < hopeless*l.rate*l.full.Seconds() {
 		enough = true // it costs something: no need to know how much
 	}
-	if !enough || now.Before(l.reported.Add(reportHolds)) {
+	if !enough {
 		return false
 	}
 	rate := float64(l.done) / l.full.Seconds()
-	l.full, l.done, l.began = 0, 0, now
+	l.window(now)
 	was := l.limit
 	l.judge(now, rate)
 	return l.limit != was
+}
+
+func (l *learner) window(now time.Time) {
+	l.full, l.done, l.all, l.area, l.peak, l.began = 0, 0, 0, 0, 0, now
+}
+
+// close ends a window in which the slots were not all out. Nothing is learned of
+// the limit, unless the requests waited for each other all the same: then the
+// limit is more than anybody uses and would stay so.
+func (l *learner) close(now time.Time) bool {
+	crowded := l.alone > 0 && l.area/float64(l.all) > 2*l.alone && l.peak < l.limit
+	if crowded {
+		l.limit, l.tried, l.rate = max(1, l.peak), notTrying, 0
+	}
+	l.window(now)
+	return crowded
 }
 
 // served takes in a service time that was measured beside others - 1 requests.
@@ -205,5 +235,5 @@ func (l *learner) report(now time.Time, limit int) {
 		return
 	}
 	l.limit, l.reported, l.tried, l.rate = min(max(limit, 1), maxLimit), now, notTrying, 0
-	l.full, l.done = 0, 0
+	l.window(now)
 }

@@ -142,6 +142,24 @@ func TestLimitIsLeftAloneWithoutLoad(t *testing.T) {
 	}
 }
 
+func TestLimitAboveWhatAnybodyUsesComesDownWhenItIsCrowded(t *testing.T) {
+	l := newLearner()
+	l.limit, l.alone = 60, 0.020
+	now := time.Unix(1e9, 0)
+	const clients = 40 // before one worker of 20 ms: each request takes 800 ms
+	for i := range clients {
+		l.moved(now, i, false)
+	}
+	for range 500 {
+		now = now.Add(20 * time.Millisecond)
+		l.moved(now, clients, true)
+		l.moved(now, clients-1, false)
+	}
+	if l.limit > clients {
+		t.Errorf("limit %d for %d clients of one worker", l.limit, clients)
+	}
+}
+
 func TestReportedLimitHoldsForAWhile(t *testing.T) {
 	w := newWorkers(4, 10*time.Millisecond, 0)
 	l := newLearner()

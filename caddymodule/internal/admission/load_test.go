@@ -306,6 +306,25 @@ func TestLongAnswersDoNotKeepTheHeldBack(t *testing.T) {
 	})
 }
 
+func TestNewClientsGoInTheOrderOfTheirArrival(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		busy := mustAdmit(t, q, Ask{Route: "/", Client: "first"})
+		out := make(chan outcome, 8)
+		for i := range 8 {
+			arrive(t.Context(), q, fmt.Sprint(i), Ask{Route: "/", Client: fmt.Sprint(i)}, out)
+		}
+		for i := range 8 {
+			busy.Served()
+			got := <-out
+			if got.err != nil || got.name != fmt.Sprint(i) {
+				t.Fatalf("place %d went to %s (%v)", i, got.name, got.err)
+			}
+			busy = got.slot
+		}
+	})
+}
+
 func TestClassesShareByWeightAndNobodyStarves(t *testing.T) {
 	classes := []Class{{Name: "writes", Weight: 16}, {Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}
 	simulate(t, Config{Limit: 1, Classes: classes}, 1, func(s *sim) {

@@ -40,6 +40,7 @@ type client struct {
 	key     string
 	class   *classLine
 	start   float64 // virtual time at which it may go next
+	since   uint64  // arrival of the first of its tickets when it had none
 	tickets ticketList
 	cost    time.Duration // of its tickets
 	index   int           // in class.active; -1: it has no tickets
@@ -78,7 +79,7 @@ func (o *order) push(t *ticket, heavy *heavyHeap) {
 	o.work += t.cost
 	o.n++
 	if c.index < 0 {
-		c.start = max(c.start, line.clock)
+		c.start, c.since = max(c.start, line.clock), t.seq
 		heap.Push(&line.active, c)
 		heap.Push(heavy, c)
 	} else {
@@ -204,8 +205,13 @@ const minCost = 100 * time.Microsecond
 // clientHeap has the client first whose turn it is.
 type clientHeap []*client
 
-func (h clientHeap) Len() int           { return len(h) }
-func (h clientHeap) Less(i, j int) bool { return h[i].start < h[j].start }
+func (h clientHeap) Len() int { return len(h) }
+func (h clientHeap) Less(i, j int) bool {
+	if h[i].start != h[j].start {
+		return h[i].start < h[j].start
+	}
+	return h[i].since < h[j].since // those who are new are equals: by arrival
+}
 func (h clientHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j
