@@ -117,7 +117,7 @@ func TestSeveralMayMigratePostgresAtOnce(t *testing.T) {
 			var posts sync.WaitGroup
 			for j := range 10 {
 				posts.Go(func() {
-					p := story(news.ID(10*i + j + 1))
+					p := comment(news.ID(10*i+j+2), 1)
 					p.By = fmt.Sprintf("user%d", j)
 					if err := s.Take(t.Context(), p); err != nil {
 						t.Error(err)
@@ -131,6 +131,28 @@ func TestSeveralMayMigratePostgresAtOnce(t *testing.T) {
 	s := open(t, address)
 	if n, last := rowsOf(t, s, "SELECT count(*) FROM items"), rowsOf(t, s, "SELECT max(seq) FROM items"); n != 60 || last != 60 {
 		t.Errorf("%d items, the last is number %d; want 60", n, last)
+	}
+	take(t, s, story(1)) // they have waited for it
+	if it := see(t, s, 1); it.Replies != 60 {
+		t.Errorf("%d replies counted", it.Replies)
+	}
+	// Reading, adding one and writing: where processes do not take turns, votes are lost.
+	const voters = 4
+	var votes sync.WaitGroup
+	for i := range voters {
+		other, name := open(t, address), fmt.Sprintf("voter%d", i)
+		join(t, s, 1, name)
+		votes.Go(func() {
+			for j := range 21 {
+				if err := other.Vote(t.Context(), name, 1, (j+1)%2); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	votes.Wait()
+	if it := see(t, s, 1); it.Points != 1+voters {
+		t.Errorf("%d points, want %d", it.Points, 1+voters)
 	}
 }
 

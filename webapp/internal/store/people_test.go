@@ -576,6 +576,13 @@ func TestSearchFindsAllWordsLastFirst(t *testing.T) {
 		if got := find(Query{Words: "gatekeeper"}); got != "" {
 			t.Errorf("deleted and found: %s", got)
 		}
+		set(t, s, "UPDATE users SET moderator = 1")
+		if err := s.Kill(t.Context(), "ann", 3, true); err != nil {
+			t.Fatal(err)
+		}
+		if got := find(Query{Words: "porter"}); got != "2" {
+			t.Errorf("dead and found: %s", got)
+		}
 	})
 }
 

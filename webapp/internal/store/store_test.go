@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -621,4 +623,36 @@ func BenchmarkTake(b *testing.B) {
 		id++
 		take(b, s, comment(id, id-id%7))
 	}
+}
+
+// Posts of many clients at once, which share commits; cpu is what one costs,
+// whatever else the machine does.
+func BenchmarkTakeTogether(b *testing.B) {
+	s := fresh(b)
+	take(b, s, story(1), comment(2, 1))
+	var next atomic.Int64
+	next.Store(2)
+	b.SetParallelism(32)
+	before := cpu(b)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			id := news.ID(next.Add(1))
+			c := comment(id, 1+id%2000)
+			c.Body = strings.Repeat("I think that things go together here, and that the door needs a porter. ", 3)
+			if err := s.Take(b.Context(), c); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(cpu(b)-before)/float64(b.N)/1000, "cpu-µs/op")
+	changes, commits := s.Shared()
+	b.ReportMetric(float64(changes)/float64(commits), "posts/commit")
+}
+
+func cpu(b *testing.B) int64 {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return used.Utime.Nano() + used.Stime.Nano()
 }
