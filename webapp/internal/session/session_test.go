@@ -17,6 +17,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/portner/portner/webapp/internal/news"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
@@ -379,6 +380,12 @@ func TestUnknownNameCostsWhatAWrongPasswordCosts(t *testing.T) {
 			}
 			runtime.ReadMemStats(&after)
 			return (after.TotalAlloc - before.TotalAlloc) >> 20
+		}
+		if err := s.store.Take(t.Context(), news.Post{ID: 1, Kind: news.Story, By: "pg", Secret: "Y89KIJ3frM", Title: "x"}); err != nil {
+			t.Fatal(err)
+		}
+		if simulated := cost("pg"); simulated < 19 || simulated > 19+8 {
+			t.Errorf("%d MiB of work for a user of the simulator", simulated)
 		}
 		if known, unknown := cost("ann"), cost("nobody"); known < 19 || unknown < 19 || unknown > known+4 {
 			t.Errorf("%d MiB of work for a known name, %d for an unknown one", known, unknown)

@@ -47,7 +47,7 @@ func (s *Store) authenticate(ctx context.Context, name, secret string) (fresh st
 	case err != nil:
 		return "", err
 	case !stored.known:
-		return s.seal(ctx, secret)
+		return s.sealString(ctx, secret)
 	case stored.secret == "":
 		return "", ErrWrongSecret // a person, who has a password and no string
 	}
