@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ func TestPoolStaysWhileARequestIsInside(t *testing.T) {
 	in.ReadString('\n')
 	d.load("respond gone 404")
 	caddymodule.RetireIdle()
-	if got := caddymodule.Retiring(); len(got) != 1 {
+	if got := caddymodule.Retiring(); !slices.Contains(got, "uploading") { // beside those of earlier tests
 		t.Fatalf("retiring are %v, and a request is inside", got)
 	}
 	d.load(config)
