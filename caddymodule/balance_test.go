@@ -191,6 +191,7 @@ func TestStickyRequestWaitsForItsOwn(t *testing.T) {
 func TestLoadIsSpreadOverFreeUpstreams(t *testing.T) {
 	for _, policy := range []string{"first", "round_robin", "weighted_round_robin 1 1 1", "random", "least_conn"} {
 		leave := make(chan bool)
+		free := sync.OnceFunc(func() { close(leave) })
 		var apps []*app
 		addrs := ""
 		for range 3 {
@@ -198,7 +199,10 @@ func TestLoadIsSpreadOverFreeUpstreams(t *testing.T) {
 			apps = append(apps, a)
 			addrs += a.addr + " "
 		}
-		d := open(t, "app_proxy "+addrs+"{\n name spread\n concurrency 2\n lb_policy "+policy+"\n}")
+		t.Cleanup(free) // before the applications are closed
+		// The cost is declared: learned, these requests would be slow, and the slow
+		// never hold all slots.
+		d := open(t, "app_proxy "+addrs+"{\n name spread\n concurrency 2\n lb_policy "+policy+"\n route * / {\n cost 1ms\n }\n}")
 		done := make(chan int, 6)
 		for range 6 {
 			go func() {
@@ -209,7 +213,7 @@ func TestLoadIsSpreadOverFreeUpstreams(t *testing.T) {
 		eventually(t, policy+": all six are in flight", func() bool {
 			return apps[0].inFlight.Load() == 2 && apps[1].inFlight.Load() == 2 && apps[2].inFlight.Load() == 2
 		})
-		close(leave)
+		free()
 		for range 6 {
 			if status := <-done; status != 200 {
 				t.Errorf("%s: %d", policy, status)
