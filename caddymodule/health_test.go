@@ -273,7 +273,7 @@ func TestEventsTellOfHealthAndHoldNobodyUp(t *testing.T) {
 	defer free()
 	d := open(t, "respond 404")
 	d.options = "events {\n on unhealthy told\n on healthy told\n}"
-	d.load("app_proxy " + a.addr + " " + b.addr + " {\n name events\n health_uri /health\n health_interval 1ms\n}")
+	d.load("app_proxy " + a.addr + " " + b.addr + " {\n name events\n health_uri /health\n health_interval 20ms\n queue {\n wait 60s\n }\n}")
 	toldWaits.Store(&wait)
 	sick.Store(true)
 	if got := <-toldOf; got != "unhealthy "+a.addr {
@@ -290,7 +290,7 @@ func TestEventsTellOfHealthAndHoldNobodyUp(t *testing.T) {
 		if status != 200 {
 			t.Errorf("status %d", status)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("a handler of an event holds up the requests")
 	}
 	sick.Store(false)
@@ -300,5 +300,27 @@ func TestEventsTellOfHealthAndHoldNobodyUp(t *testing.T) {
 	}
 	if p := poolOf(t, "events"); len(p.Ready) != 2 {
 		t.Errorf("ready are %v", p.Ready)
+	}
+}
+
+func TestNewUpstreamIsNotProbedInTheOldWay(t *testing.T) {
+	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {})
+	config := "app_proxy %s {\n name probed\n health_uri %s\n health_interval 1ms\n}"
+	d := open(t, fmt.Sprintf(config, a.addr, "/0"))
+	for n := range 10 {
+		asked := make(chan string, 1000)
+		b := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case asked <- r.URL.Path:
+			default:
+			}
+		})
+		want := fmt.Sprint("/", n+1)
+		d.load(fmt.Sprintf(config, b.addr, want))
+		for range 3 {
+			if path := <-asked; path != want {
+				t.Fatalf("it was asked for %s, of the config before", path)
+			}
+		}
 	}
 }

@@ -328,6 +328,7 @@ func TestBrokenBodyIs400AndNeverSent(t *testing.T) {
 
 func TestApplicationThatBreaksOffGivesItsSlotBack(t *testing.T) {
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // who closes with something unread resets
 		conn, rw, _ := http.NewResponseController(w).Hijack()
 		defer conn.Close()
 		switch r.URL.Path {
@@ -338,7 +339,7 @@ func TestApplicationThatBreaksOffGivesItsSlotBack(t *testing.T) {
 		case "/short":
 			rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 		case "/ok":
-			rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			rw.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
 		}
 		rw.Flush()
 	})

@@ -98,7 +98,7 @@ func (p *pool) apply(g generation) {
 	p.stopResolverLocked()
 	p.health.Notify(g.notify)
 	if g.resolve == nil {
-		p.setTargets(g, g.targets)
+		p.queue.Apply(g.limits, g.targets)
 		p.health.Apply(g.health, p.keys())
 		return
 	}
@@ -106,7 +106,7 @@ func (p *pool) apply(g generation) {
 	for _, key := range p.keys() {
 		known = append(known, admission.Target{Key: key})
 	}
-	p.setTargets(g, known)
+	p.queue.Apply(g.limits, known)
 	p.health.Apply(g.health, p.keys())
 	ctx, cancel := context.WithCancel(context.Background())
 	p.resolver = cancel
