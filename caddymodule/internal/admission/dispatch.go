@@ -44,11 +44,7 @@ func (u *upstream) climb(n int, to bool) {
 	} else {
 		u.ramp += n
 	}
-	goal := u.fixed
-	if goal == 0 {
-		goal = u.learned.limit
-	}
-	if u.ramp >= goal {
+	if u.ramp >= u.base() {
 		u.ramp = 0
 	}
 }

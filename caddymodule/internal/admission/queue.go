@@ -185,12 +185,17 @@ type upstream struct {
 	line    line        // sticky requests that wait for this one
 }
 
+// base is the configured limit, or else the learned one.
+func (u *upstream) base() int {
+	if u.fixed > 0 {
+		return u.fixed
+	}
+	return u.learned.limit
+}
+
 // limit is the most slots out at once, now.
 func (u *upstream) limit() int {
-	n := u.fixed
-	if n == 0 {
-		n = u.learned.limit
-	}
+	n := u.base()
 	if u.cap > 0 {
 		n = min(n, u.cap)
 	}

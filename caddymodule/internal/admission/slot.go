@@ -73,10 +73,6 @@ func (s *Slot) Report(r Report) {
 		return
 	}
 	s.q.change(s.u.key, func(u *upstream) bool {
-		base := u.fixed
-		if base == 0 {
-			base = u.learned.limit
-		}
 		switch {
 		case r.Limit > 0 && u.fixed > 0:
 			u.cap = r.Limit
@@ -85,7 +81,7 @@ func (s *Slot) Report(r Report) {
 		case r.Percent >= 100:
 			u.cap = 0
 		case r.Percent > 0:
-			u.cap = max(1, base*r.Percent/100)
+			u.cap = max(1, u.base()*r.Percent/100)
 		case r.Utilization > 1 && u.fixed == 0:
 			u.learned.report(time.Now(), max(1, int(float64(u.used)/r.Utilization)))
 		}
