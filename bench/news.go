@@ -33,6 +33,7 @@ func newsBench(ctx context.Context, args []string) error {
 	clients := flags.Int("clients", 16, "how many connections ask at once; posts come over four times as many")
 	postgres := flags.String("postgres", "", "measure this empty PostgreSQL database (`address`) as well")
 	keep := flags.String("keep", "", "keep the filled SQLite database in this `file`, or use the one that is there")
+	only := flags.String("only", "", "ask only for what has this `word` in its name: front, item, search, API, POST")
 	out := flags.String("json", "", "write the results to this `file` as well")
 	if err := parse(flags, args); err != nil {
 		return err
@@ -58,7 +59,7 @@ func newsBench(ctx context.Context, args []string) error {
 		return err
 	}
 	n := newsRun{binaries: b, caddyfile: filepath.Join(root, "Caddyfile"), dir: dir, stories: *stories, comments: *comments,
-		long: *long, clients: *clients, show: show}
+		long: *long, clients: *clients, only: *only, show: show}
 	fmt.Printf("%d stories, %d comments, %d CPUs (shared with this generator), %v each\n", *stories, *comments, runtime.NumCPU(), *long)
 	db := *keep
 	if db == "" {
@@ -90,6 +91,7 @@ type newsRun struct {
 	stories, comments int
 	long              time.Duration
 	clients           int
+	only              string // "" for all pages
 	show              *progress
 	results           []NewsResult
 }
@@ -273,6 +275,9 @@ func (n *newsRun) ask(ctx context.Context, name, way, db string) (err error) {
 		{"API front", n.clients, page("/api/v1/lists/front")},
 		{"POST /post", 4 * n.clients, func(c *http.Client) (*http.Response, error) { return newsPost(c, s.url, next.Add(1)) }},
 	} {
+		if !strings.Contains(what.name, n.only) {
+			continue
+		}
 		client := s.client(10 * time.Second)
 		if strings.HasPrefix(what.name, "POST") { // a user's first post costs what a login does
 			for range posters {

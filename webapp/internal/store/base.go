@@ -95,7 +95,10 @@ func (b *base) known(text string) *sql.Stmt {
 type at struct {
 	base *base
 	tx   *sql.Tx
-	miss *[]string // texts that a transaction ran unprepared
+	// Of a change: what was run unprepared, and the statements as its
+	// transaction has them.
+	miss  *[]string
+	bound map[string]*sql.Stmt
 }
 
 func (a at) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
@@ -109,25 +112,37 @@ func (a at) query(ctx context.Context, text string, args ...any) (*sql.Rows, err
 		}
 		return a.base.db.QueryContext(ctx, a.base.text(text), args...)
 	}
-	if stmt := a.base.known(text); stmt != nil {
-		return a.tx.StmtContext(ctx, stmt).QueryContext(ctx, args...)
+	if stmt := a.inTx(ctx, text); stmt != nil {
+		return stmt.QueryContext(ctx, args...)
 	}
-	a.missed(text)
 	return a.tx.QueryContext(ctx, a.base.text(text), args...)
 }
 
 func (a at) exec(ctx context.Context, text string, args ...any) (sql.Result, error) {
-	if stmt := a.base.known(text); stmt != nil {
-		return a.tx.StmtContext(ctx, stmt).ExecContext(ctx, args...)
+	if stmt := a.inTx(ctx, text); stmt != nil {
+		return stmt.ExecContext(ctx, args...)
 	}
-	a.missed(text)
 	return a.tx.ExecContext(ctx, a.base.text(text), args...)
 }
 
-func (a at) missed(text string) {
-	if a.miss != nil {
-		*a.miss = append(*a.miss, text)
+// inTx is the statement of a text within the transaction; nil where it has
+// not been prepared.
+func (a at) inTx(ctx context.Context, text string) *sql.Stmt {
+	if stmt := a.bound[text]; stmt != nil {
+		return stmt
 	}
+	known := a.base.known(text)
+	if known == nil {
+		if a.miss != nil {
+			*a.miss = append(*a.miss, text)
+		}
+		return nil
+	}
+	stmt := a.tx.StmtContext(ctx, known)
+	if a.bound != nil {
+		a.bound[text] = stmt
+	}
+	return stmt
 }
 
 // readTimeout is how long a query may take. A database that hangs must not
@@ -137,8 +152,11 @@ const readTimeout = 5 * time.Second
 // many reads all rows of a query; one that fails or takes too long is
 // ErrUnavailable.
 func many[T any](ctx context.Context, a at, act string, scan func(*sql.Rows) (T, error), text string, args ...any) ([]T, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
+	if a.bound == nil { // a change has a time of its own
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+	}
 	rows, err := a.query(ctx, text, args...)
 	if err != nil {
 		return nil, unavailable(act, err)

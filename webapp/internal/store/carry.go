@@ -70,7 +70,7 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO NOTHING`
 	importItem = `
 		INSERT INTO items (seq, id, kind, parent, root, author, title, body, url, created_at, edited_at, state, points, replies, flags, heads, rank, best, site, link, shelf)
-		VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM items), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
 		ON CONFLICT (id) DO NOTHING`
 	importMark = `INSERT INTO marks (name, what, item, value, at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name, what, item) DO NOTHING`
 	countRows  = `SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM items) + (SELECT count(*) FROM marks)`
@@ -209,8 +209,17 @@ func (w *work) load(r Record) (int64, error) {
 		heads, rank, best = 1, st.Rank(made), st.Best(made)
 		site, link, shelf = news.SiteOf(i.URL), news.SameLink(i.URL), news.ShelfOf(i.Kind, i.Title)
 	}
-	return w.exec("import item", importItem, i.ID, i.Kind, i.Parent, i.Root, i.By, i.Title, i.Body, i.URL, i.Created, i.Edited, i.State,
-		i.Points, i.Replies, i.Flags, heads, rank, best, site, link, shelf)
+	seq, err := w.nextSeq()
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.exec("import item", importItem, seq, i.ID, string(i.Kind), i.Parent, i.Root, i.By, i.Title, i.Body, i.URL, i.Created, i.Edited, i.State,
+		i.Points, i.Replies, i.Flags, heads, rank, best, site, link, string(shelf))
+	if n == 0 {
+		w.seq-- // it was there
+	}
+	w.unfound = w.unfound || n > 0
+	return n, err
 }
 
 // Backup writes a consistent copy of a SQLite database to a file that is not

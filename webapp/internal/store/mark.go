@@ -87,7 +87,7 @@ func (s *Store) Vote(ctx context.Context, name string, id news.ID, value int) er
 				return err
 			}
 		}
-		return move(w, id, func(st *news.Standing) { st.Points += value - before })
+		return w.move(id, func(st *news.Standing) { st.Points += value - before })
 	})
 }
 
@@ -116,7 +116,7 @@ func (s *Store) Flag(ctx context.Context, name string, id news.ID, on bool) erro
 				return err
 			}
 		}
-		return move(w, id, func(st *news.Standing) { st.Flags = max(0, st.Flags+value-before) })
+		return w.move(id, func(st *news.Standing) { st.Flags = max(0, st.Flags+value-before) })
 	})
 }
 
@@ -168,7 +168,7 @@ func (s *Store) Kill(ctx context.Context, name string, id news.ID, dead bool) er
 		if _, err := w.exec("forget flags", dropFlags, id); err != nil {
 			return err
 		}
-		return move(w, id, func(st *news.Standing) { st.Flags = 0 })
+		return w.move(id, func(st *news.Standing) { st.Flags = 0 })
 	})
 }
 

@@ -601,16 +601,16 @@ func TestOneBadChangeDoesNotUndoItsNeighbours(t *testing.T) {
 		results := make([]error, 5)
 		for i := range results {
 			wg.Go(func() {
-				results[i] = s.change(t.Context(), func(w *work) error {
-					if i == 2 {
-						panic("on purpose")
-					}
-					if i == 3 {
-						_, err := w.exec("break a rule", addItem, 1, "story", 0, 1, "pg", "", "", "", 0, 1, 1, 0.0, 0.0, "", "", "")
-						return err
-					}
-					return s.take(w, comment(news.ID(10+i), 1), "")
-				})
+				p := comment(news.ID(10+i), 1)
+				switch i {
+				case 2:
+					results[i] = s.change(t.Context(), func(*work) error { panic("on purpose") })
+				case 3:
+					p.Kind = "a kind that is none" // the table's rules refuse it
+					fallthrough
+				default:
+					results[i] = s.Take(t.Context(), p)
+				}
 			})
 		}
 		for len(s.changes) < len(results) { // until all of them wait

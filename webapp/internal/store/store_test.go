@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,22 @@ func take(t testing.TB, s *Store, posts ...news.Post) {
 		if err := s.Take(t.Context(), p); err != nil {
 			t.Fatalf("item %d: %v", p.ID, err)
 		}
+	}
+}
+
+// takeTogether stores posts as if they had gathered behind one commit.
+func takeTogether(t testing.TB, s *Store, posts ...news.Post) {
+	t.Helper()
+	for _, kind := range []news.Kind{news.Story, news.Comment} { // makes the users known
+		take(t, s, posts[slices.IndexFunc(posts, func(p news.Post) bool { return p.Kind == kind })])
+	}
+	all, results := make([]*change, len(posts)), make([]error, len(posts))
+	for i := range posts {
+		all[i] = &change{post: &posts[i]}
+	}
+	err := s.change(t.Context(), func(w *work) error { return s.takeAll(w, all, results) })
+	if err := errors.Join(append(results, err)...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -388,7 +405,11 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 			inOrder, shuffled := fresh(t), s
 			take(t, inOrder, posts...)
 			rnd.Shuffle(len(posts), func(i, j int) { posts[i], posts[j] = posts[j], posts[i] })
-			take(t, shuffled, posts...)
+			if at := rnd.IntN(len(posts)); seed == 0 { // in one commit, and all of it twice
+				takeTogether(t, shuffled, slices.Concat(posts[at:], posts, posts[:at])...)
+			} else {
+				take(t, shuffled, posts...)
+			}
 			for id := news.ID(1); id <= 3; id++ {
 				want, got := replies(t, inOrder, id), replies(t, shuffled, id)
 				if want != got {

@@ -70,16 +70,16 @@ func (s *Store) Submit(ctx context.Context, name string, d news.Draft) (id news.
 		if _, err := w.one("choose id", nextOwnID, into(&id), news.FirstOwnID); err != nil {
 			return err
 		}
-		if err := add(w, news.Item{ID: id, Kind: d.Kind, Parent: d.Parent, By: name, Title: d.Title, Body: d.Text, URL: d.URL}); err != nil {
+		here, err := w.rootsOf([]news.ID{d.Parent})
+		if err != nil {
 			return err
 		}
+		items := []news.Item{w.placed(news.Item{ID: id, Kind: d.Kind, Parent: d.Parent, By: name, Title: d.Title, Body: d.Text, URL: d.URL}, here)}
 		for i, option := range d.Options {
 			o := news.Item{ID: id + 1 + news.ID(i), Kind: news.PollOption, Parent: id, By: name, Title: option}
-			if err := add(w, o); err != nil {
-				return err
-			}
+			items = append(items, w.placed(o, here))
 		}
-		return nil
+		return w.insert(items)
 	})
 	if err != nil {
 		return 0, err
@@ -170,6 +170,9 @@ func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft)
 		if it.Kind.Heads() {
 			site, link, shelf = news.SiteOf(d.URL), news.SameLink(d.URL), news.ShelfOf(it.Kind, d.Title)
 		}
+		if err := w.makeFound(); err != nil { // by its old words, which the edit takes back
+			return err
+		}
 		_, err = w.exec("edit item", editItem, id, d.Title, d.Text, d.URL, site, link, shelf, w.now.UnixMilli())
 		return err
 	})
@@ -188,6 +191,9 @@ func (s *Store) Delete(ctx context.Context, name string, id news.ID) error {
 			return nil // sent twice
 		}
 		if err := u.MayEdit(it, w.now); err != nil {
+			return err
+		}
+		if err := w.makeFound(); err != nil {
 			return err
 		}
 		_, err = w.exec("delete item", deleteItem, id, news.Deleted, w.now.UnixMilli())

@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"time"
+	"errors"
 
 	"github.com/portner/portner/webapp/internal/news"
 )
@@ -18,7 +18,7 @@ func (s *Store) Take(ctx context.Context, p news.Post) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	if s.trusted.knows(p.By, p.Secret) {
-		return s.change(ctx, func(w *work) error { return s.take(w, p, "") })
+		return s.wait(ctx, &change{post: &p})
 	}
 	leave, err := s.trusted.alone(ctx, p.By)
 	if err != nil {
@@ -29,7 +29,7 @@ func (s *Store) Take(ctx context.Context, p news.Post) error {
 	if err != nil {
 		return err
 	}
-	if err := s.change(ctx, func(w *work) error { return s.take(w, p, fresh) }); err != nil {
+	if err := s.wait(ctx, &change{post: &p, fresh: fresh}); err != nil {
 		return err
 	}
 	s.trusted.add(p.By, p.Secret)
@@ -55,41 +55,44 @@ func (s *Store) authenticate(ctx context.Context, name, secret string) (fresh st
 }
 
 const (
-	hasItem  = `SELECT 1 FROM items WHERE id = $1`
 	readSeal = `SELECT secret, password FROM users WHERE name = $1`
 	addUser  = `INSERT INTO users (name, secret, password, created_at) VALUES ($1, $2, $3, $4)`
-	rootOf   = `SELECT root FROM items WHERE id = $1`
-	addItem  = `
-		INSERT INTO items (seq, id, kind, parent, root, author, title, body, url, created_at, heads, points, rank, best, site, link, shelf)
-		VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM items), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
-	// UNION, not UNION ALL: it visits a row once, even where replies form a ring.
-	// +root keeps SQLite from looking through all waiting items at every level.
-	waitingFor = `
-		WITH RECURSIVE waiting (id) AS (
-			SELECT id FROM items WHERE parent = $1 AND +root = 0
-			UNION
-			SELECT i.id FROM items i JOIN waiting w ON i.parent = w.id WHERE +i.root = 0)
-		`
-	countWaiting = waitingFor + `SELECT count(*), count(*) FILTER (WHERE kind = 'comment') FROM items WHERE id IN (SELECT id FROM waiting)`
-	attach       = waitingFor + `UPDATE items SET root = $2 WHERE id IN (SELECT id FROM waiting)`
-	readStanding = `SELECT points, replies, flags, created_at, heads FROM items WHERE id = $1`
-	moveItem     = `UPDATE items SET points = $2, replies = $3, flags = $4, rank = $5, best = $6 WHERE id = $1`
 )
 
-func (s *Store) take(w *work, p news.Post, fresh string) error {
-	known, err := w.one("look for item", hasItem, into(new(int)), p.ID)
-	if err != nil || known {
-		return err
-	}
-	if fresh != "" {
-		if err := s.newcomer(w, p, fresh); err != nil {
-			return err
+// takeAll stores posts that came one after the other, with a number of reads
+// that does not grow with theirs. out says what became of each; an error is
+// the database's.
+func (s *Store) takeAll(w *work, posts []*change, out []error) error {
+	asked := make([]news.ID, 0, 2*len(posts))
+	for _, c := range posts {
+		if asked = append(asked, c.post.ID); c.post.Parent != 0 {
+			asked = append(asked, c.post.Parent)
 		}
 	}
-	return add(w, news.Item{ID: p.ID, Kind: p.Kind, Parent: p.Parent, By: p.By, Title: p.Title, Body: p.Body, URL: p.URL})
+	here, err := w.rootsOf(asked)
+	if err != nil {
+		return err
+	}
+	items := make([]news.Item, 0, len(posts))
+	for i, c := range posts {
+		p := c.post
+		if _, known := here[p.ID]; known {
+			continue
+		}
+		if c.fresh != "" {
+			if out[i] = s.newcomer(w, p, c.fresh); errors.Is(out[i], ErrUnavailable) {
+				return out[i]
+			} else if out[i] != nil {
+				continue
+			}
+		}
+		it := news.Item{ID: p.ID, Kind: p.Kind, Parent: p.Parent, By: p.By, Title: p.Title, Body: p.Body, URL: p.URL}
+		items = append(items, w.placed(it, here))
+	}
+	return w.insert(items)
 }
 
-func (s *Store) newcomer(w *work, p news.Post, fresh string) error {
+func (s *Store) newcomer(w *work, p *news.Post, fresh string) error {
 	var stored seals
 	found, err := w.one("read user", readSeal, into(&stored.secret, &stored.password), p.By)
 	if err != nil {
@@ -99,78 +102,5 @@ func (s *Store) newcomer(w *work, p news.Post, fresh string) error {
 		return s.verify(w.ctx, stored.secret, p.Secret)
 	}
 	_, err = w.exec("add user", addUser, p.By, fresh, "", w.now.UnixMilli())
-	return err
-}
-
-// add stores an item and tells the thread.
-func add(w *work, it news.Item) error {
-	it.At, it.Root, it.Points = w.now, it.ID, 1
-	if it.Kind == news.PollOption {
-		it.Points = 0 // nobody has chosen it yet
-	}
-	if it.Parent != 0 {
-		found, err := w.one("read parent", rootOf, into(&it.Root), it.Parent)
-		if err != nil {
-			return err
-		}
-		if !found {
-			it.Root = 0
-		}
-	}
-	heads, rank, best := 0, 0.0, 0.0
-	if it.Kind.Heads() {
-		heads, rank, best = 1, it.Rank(it.At), it.Best(it.At)
-		it.Site, it.Shelf = news.SiteOf(it.URL), news.ShelfOf(it.Kind, it.Title)
-	}
-	link := ""
-	if heads == 1 {
-		link = news.SameLink(it.URL)
-	}
-	_, err := w.exec("add item", addItem, it.ID, it.Kind, it.Parent, it.Root, it.By, it.Title, it.Body, it.URL,
-		it.At.UnixMilli(), heads, it.Points, rank, best, it.Site, link, it.Shelf)
-	if err != nil {
-		return err
-	}
-	if it.Root == 0 {
-		return nil // the item waits too, and with it whoever waits for it
-	}
-	return count(w, it)
-}
-
-// count gives the thread what the new item brings: itself, and the replies
-// that have waited for it.
-func count(w *work, it news.Item) error {
-	var waiting, gained int
-	if _, err := w.one("look for waiting replies", countWaiting, into(&waiting, &gained), it.ID); err != nil {
-		return err
-	}
-	if waiting > 0 {
-		if _, err := w.exec("attach waiting replies", attach, it.ID, it.Root); err != nil {
-			return err
-		}
-	}
-	if it.Kind == news.Comment && it.Root != it.ID {
-		gained++
-	}
-	if gained == 0 {
-		return nil
-	}
-	return move(w, it.Root, func(st *news.Standing) { st.Replies += gained })
-}
-
-// move changes an item's standing and with it its place in the lists.
-func move(w *work, id news.ID, how func(*news.Standing)) error {
-	var st news.Standing
-	var at int64
-	var heads bool
-	if _, err := w.one("read standing", readStanding, into(&st.Points, &st.Replies, &st.Flags, &at, &heads), id); err != nil {
-		return err
-	}
-	how(&st)
-	rank, best := 0.0, 0.0
-	if heads {
-		rank, best = st.Rank(time.UnixMilli(at)), st.Best(time.UnixMilli(at))
-	}
-	_, err := w.exec("move item", moveItem, id, st.Points, st.Replies, st.Flags, rank, best)
 	return err
 }

@@ -2,11 +2,17 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/portner/portner/webapp/internal/news"
 )
 
 // Group commit. All changes of a process go through one goroutine, which runs
@@ -14,10 +20,13 @@ import (
 // alone, a change has a commit of its own; many at once share one, and each
 // returns after it. Changes are served in the order in which they came.
 
-// change is one caller's wish.
+// change is one caller's wish: a post of the simulator, of which many are
+// stored at once, or anything else.
 type change struct {
-	ctx     context.Context
-	do      func(*work) error
+	post  *news.Post
+	fresh string // what to store of the secret of a post's new user; "" where he is known
+	do    func(*work) error
+
 	claimed atomic.Bool // by the writer, or by a caller who leaves
 	done    chan error  // buffered
 }
@@ -30,8 +39,12 @@ type change struct {
 // whole transaction, and then each change runs again in one of its own.
 type work struct {
 	at
-	ctx context.Context
-	now time.Time
+	ctx  context.Context
+	now  time.Time
+	conn *sql.Conn
+
+	seq     int64 // of the last item; 0: not read yet
+	unfound bool  // there are items that the search does not know
 }
 
 const (
@@ -47,7 +60,11 @@ var errClosed = errors.New("the store is closed")
 // change runs do and returns when what it wrote is on the disk, or nothing of
 // it is. A caller whose ctx ends before his turn leaves.
 func (s *Store) change(ctx context.Context, do func(*work) error) error {
-	c := &change{ctx: ctx, do: do, done: make(chan error, 1)}
+	return s.wait(ctx, &change{do: do})
+}
+
+func (s *Store) wait(ctx context.Context, c *change) error {
+	c.done = make(chan error, 1)
 	select {
 	case s.changes <- c:
 	case <-ctx.Done():
@@ -137,29 +154,41 @@ func (s *Store) commit(all []*change) (results []error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	results = make([]error, len(all))
-	tx, err := s.write.BeginTx(ctx, nil)
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return results, unavailable("connect", errors.Join(errNotBegun, err))
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return results, unavailable("begin", errors.Join(errNotBegun, err))
 	}
 	defer tx.Rollback() // no-op after the commit
 	var missed []string
-	w := &work{at: at{s.w, tx, &missed}, ctx: ctx, now: time.Now()}
-	if s.w.postgres { // several processes write in turns; SQLite's transaction is its own lock
+	w := &work{at: at{base: s.w, tx: tx, miss: &missed, bound: make(map[string]*sql.Stmt)}, conn: conn, ctx: ctx, now: time.Now()}
+	if s.w.postgres { // several processes write in turns
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lockWrite); err != nil {
 			return results, unavailable("lock", errors.Join(errNotBegun, err))
 		}
+	} else { // its transaction is the lock, and no statement of it waits: spare each the goroutine that would end it
+		w.ctx = context.WithoutCancel(ctx)
 	}
-	for i, c := range all {
-		results[i] = c.safely(w)
-		if errors.Is(results[i], ErrUnavailable) {
-			return results, results[i]
+	for from := 0; from < len(all); {
+		next, err := s.some(w, all, results, from)
+		if err != nil {
+			return results, err
 		}
+		from = next
+	}
+	if err := w.makeFound(); err != nil {
+		return results, err
 	}
 	if err := tx.Commit(); err != nil {
 		return results, unavailable("commit", err)
 	}
 	s.commits.Add(1)
 	s.committed.Add(int64(len(all)))
+	conn.Close() // preparing takes one, and SQLite's writer has no other
 	for _, text := range missed {
 		if _, err := s.w.prepared(ctx, text); err != nil {
 			break // it works unprepared
@@ -171,14 +200,25 @@ func (s *Store) commit(all []*change) (results []error, err error) {
 	return results, nil
 }
 
-// safely turns a panic into an error that undoes the transaction.
-func (c *change) safely(w *work) (err error) {
+// some makes the change at from, or all posts that begin there, and says where
+// the next begins. The error is one that undoes the transaction.
+func (s *Store) some(w *work, all []*change, results []error, from int) (next int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = unavailable("write", fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 		}
 	}()
-	return c.do(w)
+	next = from
+	for next < len(all) && all[next].post != nil {
+		next++
+	}
+	if next > from {
+		return next, s.takeAll(w, all[from:next], results[from:next])
+	}
+	if results[from] = all[from].do(w); errors.Is(results[from], ErrUnavailable) {
+		return from, results[from]
+	}
+	return from + 1, nil
 }
 
 // exec runs a statement and says how many rows it changed.
@@ -192,6 +232,31 @@ func (w *work) exec(act, text string, args ...any) (int64, error) {
 		return 0, unavailable(act, err)
 	}
 	return n, nil
+}
+
+// execAll runs a statement for each row of arguments; for PostgreSQL all of
+// them travel at once.
+func (w *work) execAll(act, text string, rows [][]any) error {
+	if !w.base.postgres {
+		for _, args := range rows {
+			if _, err := w.exec(act, text, args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var batch pgx.Batch
+	own := w.base.text(text)
+	for _, args := range rows {
+		batch.Queue(own, args...)
+	}
+	err := w.conn.Raw(func(driver any) error {
+		return driver.(*stdlib.Conn).Conn().SendBatch(w.ctx, &batch).Close()
+	})
+	if err != nil {
+		return unavailable(act, err)
+	}
+	return nil
 }
 
 // one reads the first row into dest.
