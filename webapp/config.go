@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 type config struct {
 	listen      string
 	db          string
+	origin      string
 	grace       time.Duration
 	drain       time.Duration
 	private     string
@@ -45,6 +47,9 @@ A flag wins over its environment variable.
         <file>-wal, <file>-shm and <file>.migrate. Without WEBAPP_DB,
         DATABASE_URL is used. DATABASE_URL_FILE names a file with that address,
         so that its password stands in no environment.
+  -url <address>        WEBAPP_URL      default: as the request came
+        How the site is called, as https://news.example.com: with it begin the
+        addresses in feeds, in the sitemap and in what other sites show.
   -grace <duration>     WEBAPP_GRACE    default 20s
         At SIGTERM or Ctrl-C: how long requests in flight may take to be
         answered. A second signal ends the program at once.
@@ -73,11 +78,12 @@ func parseConfig(args []string, getenv func(string) string, w io.Writer) (config
 	flags.SetOutput(io.Discard) // main says what is wrong, once
 	flags.StringVar(&cfg.listen, "listen", cfg.listen, "")
 	flags.StringVar(&cfg.db, "db", cfg.db, "")
+	flags.StringVar(&cfg.origin, "url", "", "")
 	flags.DurationVar(&cfg.grace, "grace", cfg.grace, "")
 	flags.DurationVar(&cfg.drain, "drain", 0, "")
 	flags.StringVar(&cfg.private, "private", "", "")
 	flags.BoolVar(&cfg.healthcheck, "healthcheck", false, "")
-	for name, variable := range map[string]string{"listen": "WEBAPP_LISTEN", "db": "WEBAPP_DB", "grace": "WEBAPP_GRACE", "drain": "WEBAPP_DRAIN", "private": "WEBAPP_PRIVATE"} {
+	for name, variable := range map[string]string{"listen": "WEBAPP_LISTEN", "db": "WEBAPP_DB", "url": "WEBAPP_URL", "grace": "WEBAPP_GRACE", "drain": "WEBAPP_DRAIN", "private": "WEBAPP_PRIVATE"} {
 		if value := getenv(variable); value != "" {
 			if err := flags.Set(name, value); err != nil {
 				return config{}, fmt.Errorf("%s: %q: %w", variable, value, err)
@@ -98,12 +104,20 @@ func parseConfig(args []string, getenv func(string) string, w io.Writer) (config
 		return config{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case cfg.db == "":
 		return config{}, errors.New("-db must name a file or a database")
+	case !isOrigin(cfg.origin):
+		return config{}, fmt.Errorf("-url %q must be http:// or https:// and a host, and nothing behind it", cfg.origin)
 	case cfg.drain < 0:
 		return config{}, fmt.Errorf("-drain %s must not be negative", cfg.drain)
 	case cfg.grace < 0:
 		return config{}, fmt.Errorf("-grace %s must not be negative", cfg.grace)
 	}
 	return cfg, nil
+}
+
+// isOrigin takes "" too, which leaves it to the request.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return s == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && s == u.Scheme+"://"+u.Host
 }
 
 // databaseURL takes what platforms set for every application, where WEBAPP_DB

@@ -86,7 +86,7 @@ func serve(ctx context.Context, cfg config, log *zap.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	srv, err := server.New(st, log)
+	srv, err := server.New(st, log, cfg.origin)
 	if err != nil {
 		return err
 	}

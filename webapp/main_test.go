@@ -321,7 +321,7 @@ func TestHelpExplainsEveryFlag(t *testing.T) {
 	if status != 0 {
 		t.Errorf("ended with %d", status)
 	}
-	for _, word := range []string{"-listen", "WEBAPP_LISTEN", "-db", "WEBAPP_DB", "-grace", "WEBAPP_GRACE", "-drain", "WEBAPP_DRAIN", "-private", "WEBAPP_PRIVATE", "DATABASE_URL", "DATABASE_URL_FILE", "-healthcheck", "-help", "127.0.0.1:5001", "data/webapp.db", "20s"} {
+	for _, word := range []string{"-listen", "WEBAPP_LISTEN", "-db", "WEBAPP_DB", "-grace", "WEBAPP_GRACE", "-drain", "WEBAPP_DRAIN", "-private", "WEBAPP_PRIVATE", "-url", "WEBAPP_URL", "DATABASE_URL", "DATABASE_URL_FILE", "-healthcheck", "-help", "127.0.0.1:5001", "data/webapp.db", "20s"} {
 		if !strings.Contains(said, word) {
 			t.Errorf("-help does not say %s", word)
 		}
@@ -338,6 +338,7 @@ func TestWrongConfigurationIsSaidInOneSentence(t *testing.T) {
 		{nil, []string{"serve"}, `unexpected argument "serve"`},
 		{nil, []string{"-grace", "soon"}, `"soon"`},
 		{nil, []string{"-grace", "-1s"}, "-1s must not be negative"},
+		{nil, []string{"-url", "https://a.org/news"}, "must be http:// or https:// and a host"},
 		{nil, []string{"-db", ""}, "-db must name a file or a database"},
 		{map[string]string{"WEBAPP_GRACE": "soon"}, nil, "WEBAPP_GRACE"},
 		{map[string]string{"DATABASE_URL": "mysql://u:sesame@h/d"}, nil, "must begin with postgres://"},

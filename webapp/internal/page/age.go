@@ -1,7 +1,7 @@
 package page
 
 import (
-	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -9,30 +9,35 @@ import (
 type age struct{ at, now time.Time }
 
 // String is "3 hours ago", and the date when that says more.
-func (a age) String() string {
+func (a age) String() string { return string(a.append(nil)) }
+
+func (a age) append(b []byte) []byte {
 	const day = 24 * time.Hour
 	switch d := a.now.Sub(a.at); {
 	case d < time.Minute: // a clock that was set back, too
-		return "just now"
+		return append(b, "just now"...)
 	case d < time.Hour:
-		return ago(int(d/time.Minute), "minute")
+		return ago(b, int64(d/time.Minute), " minute")
 	case d < day:
-		return ago(int(d/time.Hour), "hour")
+		return ago(b, int64(d/time.Hour), " hour")
 	case d < 30*day:
-		return ago(int(d/day), "day")
+		return ago(b, int64(d/day), " day")
 	}
-	return "on " + a.at.UTC().Format("2 January 2006")
+	return a.at.UTC().AppendFormat(append(b, "on "...), "2 January 2006")
 }
 
-func ago(n int, unit string) string {
-	if n == 1 {
-		return fmt.Sprintf("1 %s ago", unit)
+func ago(b []byte, n int64, unit string) []byte {
+	b = append(strconv.AppendInt(b, n, 10), unit...)
+	if n != 1 {
+		b = append(b, 's')
 	}
-	return fmt.Sprintf("%d %ss ago", n, unit)
+	return append(b, " ago"...)
 }
+
+const exactly = "2 January 2006, 15:04 UTC"
 
 // Machine is the moment for the datetime attribute.
 func (a age) Machine() string { return a.at.UTC().Format(time.RFC3339) }
 
 // Exact is the moment for people who point at it.
-func (a age) Exact() string { return a.at.UTC().Format("2 January 2006, 15:04 UTC") }
+func (a age) Exact() string { return a.at.UTC().Format(exactly) }

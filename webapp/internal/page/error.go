@@ -26,7 +26,7 @@ func (p *Pages) WriteError(c echo.Context, status int, err error) error {
 	case status == http.StatusNotFound:
 		v.Heading, v.Advice = "There is nothing here", "The address may be mistyped, or what it names has not arrived yet."
 	case status == http.StatusUnauthorized:
-		v.Heading, v.Advice = "You are not logged in", "This takes an account. Log in and try again."
+		v.Heading, v.Advice = "You are not logged in", "Log in, then use your browser's back button: it brings back what you typed."
 	case status == http.StatusTooManyRequests:
 		v.Heading, v.Advice = "That was too fast", "Please wait a while and try again."
 	case errors.Is(err, session.ErrForged):
@@ -42,6 +42,7 @@ func (p *Pages) WriteError(c echo.Context, status int, err error) error {
 	default:
 		v.Advice = "The request could not be answered as it was."
 	}
-	v.Title = v.Heading
+	v.view = p.view(c, v.Heading, "")
+	v.Unlisted = true
 	return p.show(c, status, "error", v)
 }

@@ -2,50 +2,40 @@ package page
 
 import (
 	"fmt"
+	"html/template"
 	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/session"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
-const (
-	// perThread is how many replies a page shows. A few hundred kilobytes of
-	// HTML are as much as a phone lays out at once.
-	perThread = 1000
-	// maxIndent is the deepest indentation; what is deeper says its level.
-	maxIndent = 10
-)
+// perThread is how many replies a page shows. A few hundred kilobytes of
+// HTML are as much as a phone lays out at once.
+const perThread = 1000
 
 type itemView struct {
 	view
-	Item    headView
-	Text    []news.Block
-	Head    *headView // of the thread, when the item is a reply
-	Waiting bool      // a reply whose thread is not here yet
+	Item    entry
+	Waiting bool // a reply whose thread is not here yet
+	Known   bool // somebody came here by submitting its address again
 	Options []optionView
-	Replies []replyView
+	Chosen  int // of all options together
+	Replies template.HTML
 	Total   int
 	First   int    // number of the first reply shown
 	Next    string // address of the next part
 	Back    string // address of the part before
+	Answer  *form  // nil where nothing can be answered
 }
 
 type optionView struct {
-	ID   news.ID
-	Line string
-	Text []news.Block
-}
-
-type replyView struct {
-	store.Reply
-	Text   []news.Block
-	Age    age
-	Indent int
-	Author bool   // wrote the head of the thread, too
-	Up     string // where the parent is; "" when it is the item of the page
+	entry
+	Votes, Of int
+	Called    string // for those who hear a button alone
 }
 
 func (p *Pages) item(c echo.Context) error {
@@ -53,7 +43,13 @@ func (p *Pages) item(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	n, err := part(c)
+	return p.showItem(c, http.StatusOK, id, nil)
+}
+
+// showItem shows an item with its replies and the form to answer it: answer,
+// when that was filled in wrongly.
+func (p *Pages) showItem(c echo.Context, status int, id news.ID, answer *form) error {
+	n, err := number(c, "p")
 	if err != nil {
 		return err
 	}
@@ -65,10 +61,34 @@ func (p *Pages) item(c echo.Context) error {
 	if len(t.Replies) == 0 && n > 1 {
 		return fmt.Errorf("page: part %d of item %d: %w", n, id, news.ErrNoSuchItem)
 	}
-	v := thread(t, time.Now())
+	v, err := p.thread(c, t)
+	if err != nil {
+		return err
+	}
 	v.First = skip + 1
 	v.Next, v.Back = around(v.Item.Page(), n, skip+len(t.Replies) < t.Total)
-	return p.show(c, http.StatusOK, "item", v)
+	v.Known = c.QueryParam("known") == "1"
+	switch {
+	case answer != nil:
+		v.Answer = answer
+	case v.Me != nil && v.Item.May.Reply:
+		v.Answer = replyForm(t.Item)
+	}
+	return p.show(c, status, "item", v)
+}
+
+// around gives the addresses of the parts after and before part n.
+func around(path string, n int, more bool) (next, previous string) {
+	if more {
+		next = fmt.Sprintf("%s?p=%d", path, n+1)
+	}
+	switch {
+	case n == 2:
+		previous = path
+	case n > 2:
+		previous = fmt.Sprintf("%s?p=%d", path, n-1)
+	}
+	return next, previous
 }
 
 // oldItem knows the addresses of Hacker News, /item?id=1.
@@ -80,64 +100,49 @@ func (p *Pages) oldItem(c echo.Context) error {
 	return c.Redirect(http.StatusMovedPermanently, fmt.Sprintf("/item/%d", id))
 }
 
-func thread(t store.Thread, now time.Time) itemView {
-	v := itemView{
-		Item:    head(t.Item, now),
-		Text:    news.Text(t.Item.Body),
-		Waiting: t.Item.Root == 0,
-		Total:   t.Total,
+func (p *Pages) thread(c echo.Context, t store.Thread) (v itemView, err error) {
+	viewer, now := session.User(c), time.Now()
+	all := append([]news.Item{t.Item}, t.Options...)
+	for _, r := range t.Replies {
+		all = append(all, r.Item)
 	}
-	v.Title = v.Item.Line
+	marks, err := p.marks(c, viewer, all)
+	if err != nil {
+		return itemView{}, err
+	}
+	v = itemView{view: p.view(c, "", ""), Item: entryOf(t.Item, viewer, marks[t.Item.ID], now), Waiting: t.Item.Root == 0, Total: t.Total}
 	author := t.Item.By
+	if t.Item.VisibleTo(viewer) {
+		v.Item.Text = p.texts.html(t.Item.Body)
+		v.About = summary(t.Item.Body)
+	}
+	v.Title, v.Address, v.Unlisted = v.Item.Line, v.Item.Page(), t.Item.State != news.Alive
 	if !t.Item.Kind.Heads() {
 		v.Title = kindName(t.Item.Kind) + " by " + t.Item.By
 		author = ""
 	}
 	if t.Head.ID != 0 {
-		h := head(t.Head, now)
-		v.Head = &h
-		v.Title += " on " + h.Line
-		author = h.By
+		on := entryOf(t.Head, viewer, store.Marks{}, now)
+		v.Item.On = &on
+		v.Title += " on " + on.Line
+		author = on.By
 	}
 	for _, o := range t.Options {
-		v.Options = append(v.Options, optionView{ID: o.ID, Line: news.Line(o.Title), Text: news.Text(o.Body)})
+		v.Chosen += o.Points
 	}
-	here := make(map[news.ID]bool, len(t.Replies))
-	for _, r := range t.Replies {
-		here[r.ID] = true
-		v.Replies = append(v.Replies, replyView{
-			Reply:  r,
-			Text:   replyText(r.Item),
-			Age:    age{r.At, now},
-			Indent: min(r.Depth, maxIndent),
-			Author: r.By == author,
-			Up:     up(r, here),
-		})
+	for _, o := range t.Options {
+		option := optionView{entry: entryOf(o, viewer, marks[o.ID], now), Votes: o.Points, Of: max(v.Chosen, 1)}
+		if o.VisibleTo(viewer) {
+			option.Text = p.texts.html(o.Body)
+		}
+		if option.Called = option.Line; option.Called == "" {
+			option.Called = summary(o.Body)
+		}
+		v.Options = append(v.Options, option)
 	}
-	return v
-}
-
-// replyText is what a reply says. Options of polls, and old comments, carry
-// their words in the title.
-func replyText(it news.Item) []news.Block {
-	if text := news.Text(it.Body); len(text) > 0 {
-		return text
-	}
-	if line := news.Line(it.Title); line != "" {
-		return []news.Block{{Spans: []news.Span{{Text: line}}}}
-	}
-	return nil
-}
-
-// up leads to the parent, on this page where it stands there.
-func up(r store.Reply, here map[news.ID]bool) string {
-	switch {
-	case r.Depth == 0:
-		return ""
-	case here[r.Parent]:
-		return fmt.Sprintf("#item-%d", r.Parent)
-	}
-	return fmt.Sprintf("/item/%d", r.Parent)
+	w := tree{pages: p, viewer: viewer, now: now, author: author, marks: marks}
+	v.Replies = w.replies(t.Replies)
+	return v, nil
 }
 
 func kindName(k news.Kind) string {
@@ -149,6 +154,3 @@ func kindName(k news.Kind) string {
 
 // KindName is what the item is called above its text.
 func (v itemView) KindName() string { return kindName(v.Item.Kind) }
-
-// Level counts from 1, as people do.
-func (v replyView) Level() int { return v.Depth + 1 }

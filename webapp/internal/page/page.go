@@ -1,9 +1,13 @@
-// Package page shows the site to people: front page, newest, an item with its
-// replies. Everything is made on the server, works without a script and loads
+// Package page shows the site to people: the lists, an item with its replies,
+// users, and the forms by which somebody takes part. Everything is made on the
+// server, works without a script but for the folding of replies, and loads
 // nothing from another host.
 //
-// A handler returns an error before its first byte or not at all, because a
-// page is made whole before it is sent.
+// Always: GET changes nothing; a form that was filled in wrongly comes back
+// with what was typed, passwords excepted, and nothing has been stored; a text
+// is shown only to whoever may read it (news.Item.VisibleTo). A handler returns
+// an error before its first byte or not at all, because a page is made whole
+// before it is sent. Safe for concurrent use.
 package page
 
 import (
@@ -15,6 +19,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,28 +36,37 @@ var templateFiles embed.FS
 //go:embed static/*
 var staticFiles embed.FS
 
+// SiteName is what the site calls itself.
+const SiteName = "Portner News"
+
 // Pages makes pages from a store.
 type Pages struct {
 	store     *store.Store
 	sessions  *session.Sessions
+	origin    string
 	templates map[string]*template.Template // by name of the page
 	buffers   sync.Pool                     // of *bytes.Buffer
+	texts     *texts
 }
 
-// New reads the templates.
-func New(st *store.Store, sessions *session.Sessions) (*Pages, error) {
-	p := &Pages{store: st, sessions: sessions, templates: make(map[string]*template.Template)}
+// New reads the templates. origin begins the addresses in feeds, the sitemap
+// and what other sites show of a page, as "https://news.example.com"; when it
+// is empty, they begin as the request did.
+func New(st *store.Store, sessions *session.Sessions, origin string) (*Pages, error) {
+	p := &Pages{store: st, sessions: sessions, origin: origin, templates: make(map[string]*template.Template), texts: newTexts()}
 	p.buffers.New = func() any { return new(bytes.Buffer) }
 	version, err := hashOf(staticFiles)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"list", "item", "error"} {
+	for _, name := range []string{"list", "item", "user", "form", "error"} {
 		t := template.New("layout.html").Funcs(template.FuncMap{
 			// A new version of a file gets a new address, so it may be kept for ever.
-			"static": func(file string) string { return "/static/" + file + "?v=" + version },
+			"static":   func(file string) string { return "/static/" + file + "?v=" + version },
+			"site":     func() string { return SiteName },
+			"sections": func() []shelf { return shelves },
 		})
-		t, err := t.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html")
+		t, err := t.ParseFS(templateFiles, "templates/layout.html", "templates/parts.html", "templates/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("page: read template %s: %w", name, err)
 		}
@@ -79,18 +93,78 @@ func hashOf(files fs.FS) (string, error) {
 
 // Register adds the routes to e.
 func (p *Pages) Register(e *echo.Echo) {
-	reads := []string{http.MethodGet, http.MethodHead}
-	e.Match(reads, "/", p.front)
-	e.Match(reads, "/newest", p.newest)
-	e.Match(reads, "/item/:id", p.item)
-	e.Match(reads, "/item", p.oldItem)
-	e.Match(reads, "/static/:file", static)
+	read := func(path string, h echo.HandlerFunc) { e.Match([]string{http.MethodGet, http.MethodHead}, path, h) }
+	for _, s := range shelves {
+		read(s.Path, p.shelf(s))
+		if s.Feed != "" {
+			read(s.Feed+".rss", p.rss(s))
+			read(s.Feed+".json", p.jsonFeed(s))
+		}
+	}
+	read("/rss", p.rss(shelves[0]))
+	read("/from", p.from)
+	read("/past", p.past)
+	read("/search", p.search)
+	read("/flagged", p.member(p.flagged))
+	read("/dead", p.member(p.dead))
+	read("/item/:id", p.item)
+	read("/item", p.oldItem)
+	read("/user/:name", p.user)
+	read("/user", p.oldUser)
+	for _, s := range ofUser {
+		read("/user/:name/"+s.word, p.userList(s))
+	}
+	read("/login", p.loginForm)
+	e.POST("/login", p.login)
+	read("/register", p.registerForm)
+	e.POST("/register", p.register)
+	e.POST("/logout", p.logout)
+	read("/settings", p.member(p.settings))
+	e.POST("/settings", p.member(p.saveSettings))
+	e.POST("/settings/password", p.member(p.changePassword))
+	read("/submit", p.member(p.submitForm))
+	e.POST("/submit", p.member(p.submit))
+	e.POST("/item/:id/reply", p.member(p.reply))
+	read("/item/:id/edit", p.member(p.editForm))
+	e.POST("/item/:id/edit", p.member(p.edit))
+	read("/item/:id/delete", p.member(p.deleteForm))
+	e.POST("/item/:id/delete", p.member(p.remove))
+	e.POST("/item/:id/vote", p.member(p.vote))
+	for word, set := range map[string]marker{"flag": p.store.Flag, "favourite": p.store.Favourite, "hide": p.store.Hide, "kill": p.store.Kill} {
+		e.POST("/item/:id/"+word, p.mark(set))
+	}
+	read("/sitemap.xml", p.sitemap)
+	read("/robots.txt", p.robots)
+	read("/static/:file", static)
 }
 
 // view is what the layout needs of every page.
 type view struct {
-	Title string // of the window, before the name of the site
-	Here  string // path of the entry in the navigation that is shown
+	Title    string     // of the window, before the name of the site
+	Here     string     // path of the entry in the navigation that is shown
+	Me       *news.User // nil for a visitor
+	CSRF     string
+	Path     string // of the request, with its query: where a button returns to
+	Origin   string
+	Address  string // path by which the page is known; "" when it has no lasting one
+	About    string // a sentence for other sites
+	Feed     string // path of the list's feeds without their ending
+	Unlisted bool   // not for search engines
+}
+
+func (p *Pages) view(c echo.Context, title, here string) view {
+	return view{Title: title, Here: here, Me: session.User(c), CSRF: session.CSRF(c), Path: c.Request().URL.RequestURI(), Origin: p.originOf(c)}
+}
+
+func (p *Pages) originOf(c echo.Context) string {
+	if p.origin != "" {
+		return p.origin
+	}
+	scheme := "http"
+	if c.Scheme() == "https" { // a header of the door may say so; nothing else is taken from it
+		scheme = "https"
+	}
+	return scheme + "://" + c.Request().Host
 }
 
 // show makes the page in memory and sends it.
@@ -101,7 +175,13 @@ func (p *Pages) show(c echo.Context, status int, name string, data any) error {
 	if err := p.templates[name].Execute(b, data); err != nil {
 		return fmt.Errorf("page: make %s: %w", name, err)
 	}
-	return c.Blob(status, echo.MIMETextHTMLCharsetUTF8, b.Bytes())
+	return send(c, status, echo.MIMETextHTMLCharsetUTF8, b.Bytes())
+}
+
+// send says how long the answer is, so that HEAD does too.
+func send(c echo.Context, status int, mime string, body []byte) error {
+	c.Response().Header().Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
+	return c.Blob(status, mime, body)
 }
 
 func static(c echo.Context) error {
@@ -114,18 +194,24 @@ func static(c echo.Context) error {
 	return nil
 }
 
-// part reads which part of a list is wanted: ?p=2 is the second.
-func part(c echo.Context) (int, error) {
-	s := c.QueryParam("p")
+// number reads a small number of the query, which counts from 1: ?p=2 is the
+// second part.
+func number(c echo.Context, name string) (int, error) {
+	s := c.QueryParam(name)
 	if s == "" {
 		return 1, nil
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > maxPart {
-		return 0, fmt.Errorf("page: part %q: %w", s, news.ErrNoSuchItem)
+	if err != nil || n < 1 || n > maxNumber {
+		return 0, fmt.Errorf("page: %s %q: %w", name, s, news.ErrNoSuchItem)
 	}
 	return n, nil
 }
 
-// maxPart keeps what is skipped in front of a part within an int.
-const maxPart = 1_000_000
+// maxNumber keeps what is skipped in front of a part within an int.
+const maxNumber = 1_000_000
+
+// parameter reads a value of the query. What is no text names nothing.
+func parameter(c echo.Context, name string) string {
+	return strings.ToValidUTF8(c.QueryParam(name), "\uFFFD")
+}

@@ -19,13 +19,14 @@ import (
 //
 // Always: a kept page is older than no commit of this process, and than a
 // second at most, because other processes may write too and pages say how old
-// things are. Only what a visitor gets without a cookie is kept, and at most
-// maxPages of them.
+// things are. Only what a visitor gets without a cookie is kept, at most
+// maxPages of them and maxBytes of memory.
 type memory struct {
 	store *store.Store
 
 	mu    sync.Mutex
-	pages map[string]kept // mu; by request URI
+	pages map[string]kept // mu; by what nameOf makes of a request
+	bytes int             // mu; of all bodies
 }
 
 type kept struct {
@@ -37,9 +38,10 @@ type kept struct {
 
 const (
 	maxPages    = 64
-	maxPage     = 256 << 10 // bytes of one page
+	maxPage     = 2 << 20  // bytes of one page
+	maxBytes    = 16 << 20 // of all
 	keptFor     = time.Second
-	maxKeptName = 256 // bytes of a request URI
+	maxKeptName = 512
 )
 
 func newMemory(st *store.Store) *memory {
@@ -49,13 +51,14 @@ func newMemory(st *store.Store) *memory {
 func (m *memory) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		if r.Method != http.MethodGet || r.Header.Get("Cookie") != "" || r.Header.Get("Range") != "" || !remembered(r.URL.Path) || len(r.RequestURI) > maxKeptName {
+		name := nameOf(c)
+		if r.Method != http.MethodGet || r.Header.Get("Cookie") != "" || r.Header.Get("Range") != "" || !remembered(r.URL.Path) || len(name) > maxKeptName {
 			return next(c)
 		}
 		// Before the page is made: what is committed meanwhile makes it old.
 		version, _ := m.store.Shared()
 		now := time.Now()
-		if p, ok := m.find(r.RequestURI, version, now); ok {
+		if p, ok := m.find(name, version, now); ok {
 			h := c.Response().Header()
 			for name, values := range p.header {
 				h[name] = values
@@ -67,10 +70,16 @@ func (m *memory) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		err := next(c)
 		c.Response().Writer = w.ResponseWriter
 		if h := c.Response().Header(); err == nil && c.Response().Status == http.StatusOK && !w.tooLong && h.Get("Set-Cookie") == "" && h.Get("Cache-Control") == "" {
-			m.keep(r.RequestURI, kept{at: now, version: version, header: own(h), body: w.body.Bytes()})
+			m.keep(name, kept{at: now, version: version, header: own(h), body: w.body.Bytes()})
 		}
 		return err
 	}
+}
+
+// nameOf has the host as well: a page names its own address, and one that was
+// asked for under a false name is shown under no other.
+func nameOf(c echo.Context) string {
+	return c.Scheme() + " " + c.Request().Host + " " + c.Request().RequestURI
 }
 
 // remembered are the pages: not files, which are cheap, nor what programs ask.
@@ -89,27 +98,39 @@ func own(h http.Header) http.Header {
 	return page
 }
 
-func (m *memory) find(uri string, version int64, now time.Time) (kept, bool) {
+func (m *memory) find(name string, version int64, now time.Time) (kept, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p, ok := m.pages[uri]
+	p, ok := m.pages[name]
 	return p, ok && p.version == version && now.Sub(p.at) < keptFor
 }
 
-func (m *memory) keep(uri string, p kept) {
+func (m *memory) keep(name string, p kept) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.pages) >= maxPages {
+	m.forgetLocked(name)
+	if m.fullLocked(p) {
 		for old, had := range m.pages {
 			if had.version != p.version || p.at.Sub(had.at) >= keptFor {
-				delete(m.pages, old)
+				m.forgetLocked(old)
 			}
 		}
-		if len(m.pages) >= maxPages {
-			clear(m.pages)
-		}
 	}
-	m.pages[uri] = p
+	if m.fullLocked(p) {
+		clear(m.pages)
+		m.bytes = 0
+	}
+	m.pages[name] = p
+	m.bytes += len(p.body)
+}
+
+func (m *memory) fullLocked(p kept) bool {
+	return len(m.pages) >= maxPages || m.bytes+len(p.body) > maxBytes
+}
+
+func (m *memory) forgetLocked(name string) {
+	m.bytes -= len(m.pages[name].body)
+	delete(m.pages, name)
 }
 
 // copying keeps what is written, up to maxPage.

@@ -26,7 +26,7 @@ func TestVisitorsPageIsMadeOnceUntilSomethingChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer st.Close()
-		srv, err := New(st, zap.NewNop())
+		srv, err := New(st, zap.NewNop(), "")
 		if err != nil {
 			t.Fatal(err)
 		}

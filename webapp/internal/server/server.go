@@ -30,9 +30,9 @@ type Server struct {
 }
 
 // New returns a server that is not listening yet.
-func New(st *store.Store, log *zap.Logger) (*Server, error) {
+func New(st *store.Store, log *zap.Logger, origin string) (*Server, error) {
 	sessions := session.New(st)
-	pages, err := page.New(st, sessions)
+	pages, err := page.New(st, sessions, origin)
 	if err != nil {
 		return nil, err
 	}

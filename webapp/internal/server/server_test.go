@@ -39,7 +39,7 @@ func start(t *testing.T) site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	srv, err := New(st, log)
+	srv, err := New(st, log, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestProgramsGetProblemsAndPeopleGetPages(t *testing.T) {
 	wantProblem(t, s.get(t, "/post"), 405)
 	for path, status := range map[string]int{
 		"/nothing": 404, "/item/1": 404, "/item/0": 404, "/item/x": 404, "/item/01": 404, "/item/1/": 404, "/item": 404,
-		"/?p=0": 404, "/?p=x": 404, "/?p=2": 404, "/newest?p=99999999999999999999": 404, "/static/nothing": 404,
+		"/?n=0": 404, "/?n=x": 404, "/?after=x": 404, "/newest?n=99999999999999999999": 404, "/static/nothing": 404,
 		"/static/..%2fpage.go": 404, "/item/%00": 404,
 	} {
 		got := s.get(t, path)

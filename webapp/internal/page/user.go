@@ -1,0 +1,90 @@
+package page
+
+import (
+	"html/template"
+	"net/http"
+	"net/url"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/session"
+	"github.com/portner/portner/webapp/internal/store"
+)
+
+// userShelf is a list of a user.
+type userShelf struct {
+	word, name string // in the address, on the page
+	of         store.List
+	private    bool // for himself
+	empty      string
+}
+
+var ofUser = []userShelf{
+	{"submissions", "Submissions", store.Submissions, false, "Nothing has been submitted yet."},
+	{"comments", "Comments", store.Comments, false, "Nothing has been said yet."},
+	{"favourites", "Favourites", store.Favourites, false, "There are no favourites yet."},
+	{"upvoted", "Upvoted", store.Upvoted, true, "You have voted nothing up yet."},
+	{"hidden", "Hidden", store.Hidden, true, "You have hidden nothing."},
+}
+
+// tabs leads to the lists of a user that the viewer may see.
+func tabs(name string, viewer *news.User, here string) []tab {
+	all := []tab{{"Profile", "/user/" + name, here == ""}}
+	for _, s := range ofUser {
+		if !s.private || viewer != nil && viewer.Name == name {
+			all = append(all, tab{s.name, "/user/" + name + "/" + s.word, here == s.word})
+		}
+	}
+	return all
+}
+
+type userView struct {
+	view
+	User   news.User
+	Text   template.HTML
+	Joined string
+	Mine   bool
+	Tabs   []tab
+}
+
+func (p *Pages) user(c echo.Context) error {
+	u, err := p.store.User(c.Request().Context(), c.Param("name"))
+	if err != nil {
+		return err
+	}
+	v := userView{view: p.view(c, u.Name, ""), User: u, Text: p.texts.html(u.About), Joined: u.Joined.Format("2 January 2006")}
+	v.Mine = v.Me != nil && v.Me.Name == u.Name
+	v.Tabs = tabs(u.Name, v.Me, "")
+	v.Address, v.About = "/user/"+u.Name, summary(u.About)
+	return p.show(c, http.StatusOK, "user", v)
+}
+
+// oldUser knows the addresses of Hacker News, /user?id=pg.
+func (p *Pages) oldUser(c echo.Context) error {
+	name := c.QueryParam("id")
+	if !news.ValidName(name) {
+		return store.ErrNoSuchUser
+	}
+	return c.Redirect(http.StatusMovedPermanently, "/user/"+url.PathEscape(name))
+}
+
+func (p *Pages) userList(s userShelf) echo.HandlerFunc {
+	show := func(c echo.Context) error {
+		u, err := p.store.User(c.Request().Context(), c.Param("name"))
+		if err != nil {
+			return err
+		}
+		viewer := session.User(c)
+		if s.private && (viewer == nil || viewer.Name != u.Name) {
+			return &news.Refusal{Why: "This list is its owner's."}
+		}
+		v := listView{view: p.view(c, s.name+" of "+u.Name, ""), Heading: s.name + " of " + u.Name, Empty: s.empty, Tabs: tabs(u.Name, viewer, s.word)}
+		v.Unlisted = s.private
+		return p.list(c, v, store.Listing{Of: s.of, User: u.Name})
+	}
+	if s.private {
+		return p.member(func(c echo.Context, _ *news.User) error { return show(c) })
+	}
+	return show
+}
