@@ -7,6 +7,9 @@ import "time"
 type costs struct {
 	routes  map[string]*route
 	typical float64 // seconds; the median of all service times, about
+
+	done  time.Time     // of the last answer of any route
+	still time.Duration // time without an answer, in pauses longer than quiet
 }
 
 // maxRoutes bounds the routes whose cost is remembered. Callers fold paths into
@@ -16,19 +19,26 @@ const maxRoutes = 1000
 // route is one route's cost and who of it is in flight.
 type route struct {
 	name     string
-	declared time.Duration // 0: learned
-	mean     float64       // seconds; 0: nothing known yet
-	seen     time.Time     // of the last completion
+	declared time.Duration       // 0: learned
+	recent   [recentMost]float64 // seconds; the last service times, in a ring
+	place    int                 // in recent, of the next
+	answers  sample              // recent, summed up
+	mean     float64             // seconds; of answers
+	demand   demand              // while it was not slow
+	seen     time.Time           // of the last completion
 	inFlight int
-	running  slotList // by the time of sending
+	running  list[Slot, *Slot] // by the time of sending
 }
 
-// One completion moves the mean by weightOfOne of what it differs, and counts as
-// outlierFactor times the mean at the most: one stuck request says little about
-// its route, ten say much.
 const (
-	weightOfOne   = 0.1
+	// recentMost is how many service times are remembered: a route that has
+	// become slow is known after three of them, and forgiven after sixteen.
+	recentMost = 16
+	// outlierFactor is how many times the mean of the others the largest may
+	// count: one or two stuck requests say little about their route, three say
+	// much.
 	outlierFactor = 4
+	outliersFrom  = 8 // so many samples are needed to distrust two of them
 )
 
 // A route is slow when it costs slowFactor times what is typical, and more than
@@ -37,6 +47,46 @@ const (
 	slowFactor = 4
 	slowFloor  = 20 * time.Millisecond
 )
+
+// sample is service times, summed up for a mean that does not believe the
+// largest ones (winsorized: Dixon, "Simplified Estimation from Censored Normal
+// Samples", Ann. Math. Stat. 31/2, 1960; how much they may count is relative to
+// the others, for service times are not symmetric).
+type sample struct {
+	sum     float64
+	n       int
+	largest [2]float64
+}
+
+func (s *sample) add(x float64) {
+	s.sum += x
+	s.n++
+	switch {
+	case x > s.largest[0]:
+		s.largest[0], s.largest[1] = x, s.largest[0]
+	case x > s.largest[1]:
+		s.largest[1] = x
+	}
+}
+
+func (s *sample) mean() float64 {
+	if s.n < 2 {
+		return s.sum
+	}
+	doubted := s.largest[:1]
+	if s.n >= outliersFrom {
+		doubted = s.largest[:2]
+	}
+	rest := s.sum
+	for _, x := range doubted {
+		rest -= x
+	}
+	most := outlierFactor * rest / float64(s.n-len(doubted))
+	for _, x := range doubted {
+		rest += min(x, most)
+	}
+	return rest / float64(s.n)
+}
 
 func (c *costs) of(name string, declared time.Duration, now time.Time) *route {
 	r := c.routes[name]
@@ -72,38 +122,79 @@ func (c *costs) forgetOne() {
 	}
 }
 
-// expected is what a request of the route will cost. The age of one in flight
-// says at once that it may be that much; completions would say it too late.
+// expected is what a request of the route will cost. What is in flight for longer
+// than it should be is an outlier like others, however long that goes on.
 func (c *costs) expected(r *route, now time.Time) time.Duration {
-	if r.declared > 0 {
-		return r.declared
-	}
-	mean := r.mean
-	if mean == 0 {
-		mean = c.typical
-	}
-	cost := time.Duration(mean * float64(time.Second))
-	if r.running.oldest != nil {
-		cost = max(cost, now.Sub(r.running.oldest.granted))
-	}
-	return cost
+	return seconds(c.estimate(r, outlierFactor*r.mean, now))
 }
 
-// slow reports whether the route would stall the others if it had all slots.
+// slow reports whether the route would stall the others if it had all slots. The
+// age of a request in flight says at once that it costs at least that much;
+// completions would say it too late.
 func (c *costs) slow(r *route, now time.Time) bool {
-	cost := c.expected(r, now)
-	return cost > slowFloor && c.typical > 0 && cost.Seconds() > slowFactor*c.typical
+	cost := c.estimate(r, 0, now)
+	return cost > slowFloor.Seconds() && c.typical > 0 && cost > slowFactor*c.typical
 }
 
-// learn takes in one service time.
-func (c *costs) learn(r *route, took time.Duration, now time.Time) {
-	x := took.Seconds()
-	if r.mean == 0 {
-		r.mean = x
-	} else {
-		r.mean += weightOfOne * (min(x, outlierFactor*r.mean) - r.mean)
+// estimate is the mean of the service times, in seconds. Requests in flight for
+// longer than an outlier count by their age, most at the most if that is not 0.
+// The age of the first request of a route is all that is known of it.
+func (c *costs) estimate(r *route, most float64, now time.Time) float64 {
+	switch oldest := r.running.oldest; {
+	case r.declared > 0:
+		return r.declared.Seconds()
+	case r.answers.n == 0 && oldest == nil:
+		return c.typical
+	case r.answers.n == 0:
+		return max(c.typical, now.Sub(oldest.granted).Seconds())
+	case oldest == nil || now.Sub(oldest.granted).Seconds() <= outlierFactor*r.mean:
+		return r.mean
+	}
+	all := r.answers
+	for s := r.running.oldest; s != nil && all.n < 2*recentMost; s = s.next {
+		age := c.age(s, c.done).Seconds()
+		if age <= outlierFactor*r.mean {
+			break
+		}
+		if most > 0 {
+			age = min(age, most)
+		}
+		all.add(age)
+	}
+	return all.mean()
+}
+
+// age is how long s has been in flight at a time, less the time in which nothing
+// was answered: a machine that stands still says nothing about one route.
+func (c *costs) age(s *Slot, at time.Time) time.Duration {
+	return at.Sub(s.granted) - max(0, c.still-s.still)
+}
+
+// sent notes what age needs.
+func (c *costs) sent(s *Slot) {
+	s.still = c.still
+	if s.granted.After(c.done) && !c.done.IsZero() {
+		s.still += s.granted.Sub(c.done) // it is there for the rest of this pause only
+	}
+}
+
+// quiet is how long a pause between answers is a sign of nothing, in seconds.
+func (c *costs) quiet() float64 { return max(slowFloor.Seconds(), slowFactor*c.typical) }
+
+// learn takes in one service time. Of the outliers that stood still together the
+// first counts, which ends their pause: a stall of the machine is one accident,
+// not one for each request that was in flight.
+func (c *costs) learn(s *Slot, took time.Duration, now time.Time) {
+	r, x := s.route, took.Seconds()
+	outlier := outlierFactor * r.mean
+	if r.answers.n == 0 || x <= outlier || c.age(s, now).Seconds() > outlier {
+		r.learn(x)
 	}
 	r.seen = now
+	if pause := now.Sub(c.done); !c.done.IsZero() && pause.Seconds() > c.quiet() {
+		c.still += pause
+	}
+	c.done = now
 	// A running median: a step towards each sample, of a size that does not
 	// depend on how far away it is.
 	const step = 0.05
@@ -117,29 +208,15 @@ func (c *costs) learn(r *route, took time.Duration, now time.Time) {
 	}
 }
 
-// slotList holds the slots of a route by the time of their grant.
-type slotList struct{ oldest, newest *Slot }
-
-func (l *slotList) push(s *Slot) {
-	s.prev = l.newest
-	if l.newest == nil {
-		l.oldest = s
-	} else {
-		l.newest.next = s
+func (r *route) learn(x float64) {
+	r.recent[r.place] = x
+	r.place = (r.place + 1) % recentMost
+	known := min(r.answers.n+1, recentMost)
+	r.answers = sample{}
+	for _, x := range r.recent[:known] {
+		r.answers.add(x)
 	}
-	l.newest = s
+	r.mean = r.answers.mean()
 }
 
-func (l *slotList) remove(s *Slot) {
-	if s.prev == nil {
-		l.oldest = s.next
-	} else {
-		s.prev.next = s.next
-	}
-	if s.next == nil {
-		l.newest = s.prev
-	} else {
-		s.next.prev = s.prev
-	}
-	s.prev, s.next = nil, nil
-}
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -6,10 +6,8 @@ import "time"
 func (q *Queue) dispatchLocked(now time.Time) {
 	for _, u := range q.upstreams {
 		u.climb(1+int(now.Sub(q.released)/rampStep), true)
-		for u.ahead.n > 0 && u.used < max(1, u.limit()) {
-			t := u.ahead.oldest
-			q.takeLocked(t)
-			q.grantLocked(u, t, now)
+		if u.probes == 0 && !now.Before(u.probeNext) {
+			q.grantAheadLocked(u, 1, now)
 		}
 	}
 	for {
@@ -23,11 +21,49 @@ func (q *Queue) dispatchLocked(now time.Time) {
 		q.takeLocked(t)
 		q.grantLocked(u, t, now)
 	}
+	for _, u := range q.upstreams { // what no request can use
+		q.grantAheadLocked(u, u.ahead.n, now)
+	}
 	q.observeLocked(now)
-	if q.standing.drop(now, q.costs.typical) && len(q.heavy) > 0 && q.waiting > q.limitLocked() {
-		q.refuseLocked(q.heavy[0].tickets.oldest, ErrShed)
+	if t := q.sheddableLocked(now); t != nil && q.standing.drop(now, q.costs.typical) {
+		q.refuseLocked(t, ErrShed)
 	}
 	q.wakeLocked()
+}
+
+const (
+	// probeShare is the part of a slot's time that probes may take from requests
+	// that wait.
+	probeShare = 0.1
+	// probeRest is how long a probe gives way to requests at the most: one that
+	// hung for minutes must not be the last.
+	probeRest = 30 * time.Second
+)
+
+// grantAheadLocked grants free slots of u to at most n who ask for u itself.
+func (q *Queue) grantAheadLocked(u *upstream, n int, now time.Time) {
+	for ; n > 0 && u.ahead.n > 0 && u.used < max(1, u.limit()); n-- {
+		t := u.ahead.oldest
+		q.takeLocked(t)
+		q.grantLocked(u, t, now)
+	}
+}
+
+// sheddableLocked is the oldest of the heaviest client, if it waits for nothing:
+// in a standing queue the newest go first. Nobody knows how patient people are up
+// to DefaultWait. Who was promised more, or has said how long it waits, is not shed
+// for the haste of others while its time is more than the queue of now needs.
+func (q *Queue) sheddableLocked(now time.Time) *ticket {
+	slots := q.limitLocked()
+	if !q.standing.on || len(q.crowd.heavy) == 0 || q.waiting <= slots {
+		return nil
+	}
+	t := q.crowd.heavy[0].tickets.oldest
+	patient := t.ask.Own > 0 || q.waitOf(t) > DefaultWait
+	if patient && now.Add(q.fastWorkLocked()/time.Duration(max(slots, 1))).Before(q.deadlineLocked(t)) {
+		return nil
+	}
+	return t
 }
 
 // rampStep is how long it takes at the most until an upstream that was held gets
@@ -55,7 +91,7 @@ const wakeEvery = 50 * time.Millisecond
 
 // wakeLocked sees to it that they are.
 func (q *Queue) wakeLocked() {
-	if q.waking || q.held || q.line.slow.n == 0 && q.holding.n == 0 {
+	if q.waking || q.held || q.holding.n == 0 && !q.slowWaitLocked() {
 		return
 	}
 	q.waking = true
@@ -67,6 +103,15 @@ func (q *Queue) wakeLocked() {
 	})
 }
 
+// slowWaitLocked reports whether anybody waits in a slow line.
+func (q *Queue) slowWaitLocked() bool {
+	waits := q.line.slow.n > 0
+	for _, u := range q.upstreams {
+		waits = waits || u.line.slow.n > 0
+	}
+	return waits
+}
+
 // nextLocked is whose turn it is, and the free upstream for it.
 func (q *Queue) nextLocked(now time.Time) (*ticket, *upstream) {
 	if q.waiting == 0 || q.held {
@@ -75,11 +120,10 @@ func (q *Queue) nextLocked(now time.Time) (*ticket, *upstream) {
 	if t, u := q.nextHeldLocked(now); t != nil {
 		return t, u
 	}
-	slowMay := q.slowMayLocked(now)
 	var best *ticket
 	var at *upstream
 	consider := func(l *line) {
-		if t := q.nextOfLocked(l, slowMay, now); t != nil && (best == nil || t.seq < best.seq) {
+		if t := q.nextOfLocked(l, now); t != nil && (best == nil || t.seq < best.seq) {
 			if u := q.freeLocked(t); u != nil {
 				best, at = t, u
 			}
@@ -109,7 +153,7 @@ func (q *Queue) nextHeldLocked(now time.Time) (*ticket, *upstream) {
 			t.stuck = nil
 			q.stickLocked(t)
 		}
-		if q.costs.slow(t.route, now) && !q.slowMayLocked(now) {
+		if !q.mayLocked(t.route, now) {
 			continue
 		}
 		if u := q.freeLocked(t); u != nil {
@@ -121,18 +165,35 @@ func (q *Queue) nextHeldLocked(now time.Time) (*ticket, *upstream) {
 
 // nextOfLocked is whose turn it is in a line. Routes may have turned out to be
 // slow, or fast, since their requests were queued.
-func (q *Queue) nextOfLocked(l *line, slowMay bool, now time.Time) *ticket {
-	if t := l.slow.next(false); t != nil && (slowMay || !q.costs.slow(t.route, now)) {
+func (q *Queue) nextOfLocked(l *line, now time.Time) *ticket {
+	if t := q.nextSlowLocked(l, now); t != nil {
 		return t
 	}
-	for {
-		t := l.fast.next(q.standing.on)
-		if t == nil || slowMay || !q.costs.slow(t.route, now) {
+	moved := false
+	for t := l.fast.next(q.standing.on); t != nil; t = l.fast.next(q.standing.on) {
+		if q.mayLocked(t.route, now) {
 			return t
 		}
-		l.fast.remove(t, &q.heavy)
-		l.slow.push(t, &q.heavy)
+		l.fast.remove(t, &q.crowd)
+		l.slow.push(t, &q.crowd)
+		moved = true
 	}
+	if moved { // nobody may be left for whom a slot was kept
+		return q.nextSlowLocked(l, now)
+	}
+	return nil
+}
+
+func (q *Queue) nextSlowLocked(l *line, now time.Time) *ticket {
+	if t := l.slow.next(false); t != nil && q.mayLocked(t.route, now) {
+		return t
+	}
+	return nil
+}
+
+// mayLocked reports whether a request of r may go when a slot is free.
+func (q *Queue) mayLocked(r *route, now time.Time) bool {
+	return !q.costs.slow(r, now) || q.slowMayLocked(r, now)
 }
 
 func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
@@ -152,12 +213,15 @@ func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
 	if t.route != nil {
 		s.route = t.route
 		s.slow = q.costs.slow(t.route, now)
-		t.route.running.push(s)
+		q.costs.sent(s)
+		t.route.running.insert(s, t.route.running.newest)
 		t.route.inFlight++
 		if t.route.inFlight == 1 {
 			q.slow.busy = append(q.slow.busy, t.route)
 		}
 		q.counts.Granted++
+	} else {
+		u.probes++
 	}
 	return s
 }
@@ -178,12 +242,16 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 		q.leaveRouteLocked(s, now)
 		if served > 0 {
 			u.learned.served(served, u.used)
-			q.costs.learn(s.route, served, now)
+			q.costs.learn(s, served, now)
 			if s.client != nil {
 				s.client.settle(s.expected, served)
 			}
 			u.climb(1, false)
 		}
+	} else {
+		u.probes--
+		rest := float64(now.Sub(s.granted)) * (1/probeShare - 1)
+		u.probeNext = now.Add(min(time.Duration(rest), probeRest))
 	}
 	if u.gone && u.used == 0 && u.ahead.n == 0 {
 		for i, known := range q.upstreams {
@@ -282,46 +350,4 @@ func (q *Queue) stickLocked(t *ticket) {
 			return
 		}
 	}
-}
-
-// slowGate keeps slow routes from holding every slot (DARC: Demoulin et al.,
-// "When Idling is Ideal", SOSP 2021, for slots that are not ours to preempt).
-type slowGate struct {
-	busy   []*route  // routes in flight
-	demand demand    // of the routes that are not slow
-	next   time.Time // with one slot: when the next may go
-}
-
-const (
-	// slowShare is the share of the time that slow requests may have of an only
-	// slot while others want it.
-	slowShare = 0.25
-	// headroom is how many times their own demand the others have in reserve.
-	headroom = 1.5
-)
-
-// slowMayLocked reports whether a slow request may go now.
-func (q *Queue) slowMayLocked(now time.Time) bool {
-	slots, slow := q.limitLocked(), 0
-	for _, r := range q.slow.busy {
-		if q.costs.slow(r, now) {
-			slow += r.inFlight
-		}
-	}
-	if slots > 1 {
-		return slow < slots-q.slow.reserve(slots, now)
-	}
-	return slow == 0 && (!now.Before(q.slow.next) || q.slow.demand.slots(now) < 0.01)
-}
-
-// reserve is how many of the slots the others keep: what they need, with some
-// headroom, at least one, and never all.
-func (g *slowGate) reserve(slots int, now time.Time) int {
-	need := int(g.demand.slots(now)*headroom + 0.999)
-	return min(max(need, 1), slots-1)
-}
-
-// rest begins the time in which an only slot is the others'.
-func (g *slowGate) rest(now time.Time, took time.Duration) {
-	g.next = now.Add(time.Duration(float64(took) * (1/slowShare - 1)))
 }

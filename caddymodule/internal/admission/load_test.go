@@ -19,8 +19,11 @@ type sim struct {
 	rnd *rand.Rand
 	app chan struct{} // the application's workers
 
-	wg   sync.WaitGroup
-	mu   sync.Mutex                 // also of rnd
+	wg sync.WaitGroup
+	mu sync.Mutex // also of rnd and stands
+	// No answer comes before it: the machine stands still.
+	stands time.Time
+
 	took map[string][]time.Duration // of those that were served in time, by name
 	lost map[string]map[error]int   // of those that were not, by name and reason
 }
@@ -56,6 +59,10 @@ func (s *sim) ask(v visit) (served bool) {
 	if err == nil {
 		s.app <- struct{}{} // the application's own line
 		time.Sleep(v.service)
+		s.mu.Lock()
+		stands := s.stands
+		s.mu.Unlock()
+		time.Sleep(time.Until(stands))
 		<-s.app
 		slot.Served()
 	}

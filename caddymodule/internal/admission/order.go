@@ -44,12 +44,12 @@ type client struct {
 	tickets ticketList
 	cost    time.Duration // of its tickets
 	index   int           // in class.active; -1: it has no tickets
-	heavy   int           // in Queue.heavy; -1: it has no tickets
+	heavy   int           // in crowd, in heavy or returning; -1: it has no tickets
 	owes    bool          // it is in class.owing
 }
 
 // returning is the client that all who proved their earlier arrival share: they
-// go oldest first, and as one client of many they get half of the class at most.
+// go oldest first, and get as much as all others of the class together.
 const returning = "\x00returning"
 
 func newOrder(classes []Class) *order {
@@ -62,7 +62,7 @@ func newOrder(classes []Class) *order {
 	return o
 }
 
-func (o *order) push(t *ticket, heavy *heavyHeap) {
+func (o *order) push(t *ticket, crowd *crowd) {
 	line := o.classOf(t.ask.Class)
 	if len(line.active) == 0 {
 		line.start = max(line.start, o.clock)
@@ -81,10 +81,8 @@ func (o *order) push(t *ticket, heavy *heavyHeap) {
 	if c.index < 0 {
 		c.start, c.since = max(c.start, line.clock), t.seq
 		heap.Push(&line.active, c)
-		heap.Push(heavy, c)
-	} else {
-		heap.Fix(heavy, c.heavy)
 	}
+	crowd.update(c)
 }
 
 // classOf falls back to the first class, for a config may have lost one that a
@@ -98,18 +96,17 @@ func (o *order) classOf(name string) *classLine {
 	return o.classes[0]
 }
 
-func (o *order) remove(t *ticket, heavy *heavyHeap) {
+func (o *order) remove(t *ticket, crowd *crowd) {
 	c := t.client
 	c.tickets.remove(t)
 	c.cost -= t.cost
 	t.order, t.client = nil, nil
 	o.work -= t.cost
 	o.n--
+	crowd.update(c)
 	if c.tickets.n > 0 {
-		heap.Fix(heavy, c.heavy)
 		return
 	}
-	heap.Remove(heavy, c.heavy)
 	heap.Remove(&c.class.active, c.index)
 	c.class.remember(c)
 }
@@ -171,23 +168,45 @@ func (o *order) charge(t *ticket) {
 	t.charged = c
 }
 
-// ahead is the work that t's client has queued, and how many share the slots
-// with him, weighted: what he gets is one part of that many.
-func (o *order) ahead(t *ticket) (own time.Duration, shares float64) {
+// ahead is the work that is done before t's turn comes: what its client has
+// queued, once for each that shares with him. The returning have an order of
+// their own, in which t's place is known, and no newest that goes first.
+func (o *order) ahead(t *ticket, newestFirst bool) time.Duration {
 	line := o.classOf(t.ask.Class)
+	key := t.key()
+	c := line.clients[key]
+	var own time.Duration
+	switch {
+	case c == nil || c.index < 0 || newestFirst && key != returning:
+		return 0
+	case key == returning:
+		own = c.tickets.costBefore(t)
+	default:
+		own = c.cost
+	}
 	weights := line.weight
 	for _, other := range o.classes {
 		if other != line && len(other.active) > 0 {
 			weights += other.weight
 		}
 	}
-	clients := len(line.active)
-	if c := line.clients[t.key()]; c != nil && c.index >= 0 {
-		own = c.cost
-	} else {
-		clients++
+	return time.Duration(float64(own) * line.shares(c) * weights / line.weight)
+}
+
+// shares is what one part of the class is for c, which waits: the others together
+// are a part as large as that of the returning.
+func (line *classLine) shares(c *client) float64 {
+	back := line.clients[returning]
+	others := len(line.active)
+	switch {
+	case back == nil || back.index < 0:
+		return float64(others)
+	case c != back:
+		return float64(2 * (others - 1))
+	case others > 1:
+		return 2
 	}
-	return own, float64(clients) * weights / line.weight
+	return 1
 }
 
 // settle corrects the charge when the real cost is known.
@@ -225,6 +244,50 @@ func (h *clientHeap) Pop() any {
 	c := pop((*[]*client)(h))
 	c.index = -1
 	return c
+}
+
+// crowd is all clients that wait, in any order of the queue.
+type crowd struct {
+	heavy     heavyHeap // but for the returning
+	returning []*client // one for each class of each order at the most
+}
+
+// update takes in that c has other tickets than before.
+func (w *crowd) update(c *client) {
+	switch waits := c.tickets.n > 0; {
+	case c.key == returning && waits && c.heavy < 0:
+		c.heavy = len(w.returning)
+		w.returning = append(w.returning, c)
+	case c.key == returning && !waits:
+		last := w.returning[len(w.returning)-1]
+		w.returning[c.heavy], last.heavy = last, c.heavy
+		c.heavy = -1
+		pop(&w.returning)
+	case c.key == returning:
+	case !waits:
+		heap.Remove(&w.heavy, c.heavy)
+	case c.heavy < 0:
+		heap.Push(&w.heavy, c)
+	default:
+		heap.Fix(&w.heavy, c.heavy)
+	}
+}
+
+// heaviest is the client that has the most queued for its share; nil: nobody
+// waits. The returning have a share as large as the others of their class have
+// together.
+func (w *crowd) heaviest() *client {
+	var most *client
+	weight := 0.0
+	if len(w.heavy) > 0 {
+		most, weight = w.heavy[0], w.heavy[0].weighs()
+	}
+	for _, c := range w.returning {
+		if x := c.weighs() / float64(max(len(c.class.active)-1, 1)); x > weight {
+			most, weight = c, x
+		}
+	}
+	return most
 }
 
 // heavyHeap has the client first that has the most queued, for its weight.

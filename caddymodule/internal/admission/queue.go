@@ -116,9 +116,10 @@ type Ask struct {
 	Own    time.Duration // the client's own patience, from arrival on; 0: it did not say
 	Since  time.Time     // proven time of an earlier arrival; zero: none
 
-	// Upstream asks for a slot of this upstream and no other, ready or not, and
-	// ahead of everybody: a probe or a dial that finds out whether it is ready.
-	// Neither Depth nor Wait applies; the context alone ends the wait.
+	// Upstream asks for a slot of this upstream and no other, ready or not: a
+	// probe or a dial that finds out whether it is ready. It goes ahead of
+	// everybody, one at a time and for a tenth of a slot's time; beyond that, after
+	// the requests. Neither Depth nor Wait applies; the context alone ends the wait.
 	Upstream string
 
 	// Choose picks one of the candidates' keys; nil means the one with the
@@ -145,7 +146,7 @@ type Queue struct {
 	holding   ticketList    // mu; who came while the pool was held; they go before line
 	waiting   int           // mu; tickets of requests, everywhere; <= depth
 	work      time.Duration // mu; expected cost of those that are not held
-	heavy     heavyHeap     // mu; clients that wait, the one with the most queued first
+	crowd     crowd         // mu; the clients that wait
 	seq       uint64        // mu; numbers arrivals
 	held      bool          // mu; no upstream is ready
 	released  time.Time     // mu; when held ended last
@@ -157,6 +158,7 @@ type Queue struct {
 	slow     slowGate // mu
 	rate     meter    // mu; slots given back per second
 	counts   Counts   // mu
+	lost     uint64   // mu; requests that were refused or left as the queue was too long for them
 }
 
 // line is who waits for one and the same: for any upstream, or, sticky, for one.
@@ -183,6 +185,9 @@ type upstream struct {
 	gone    bool        // no longer configured
 	ahead   ticketList  // asks for this very upstream, ready or not
 	line    line        // sticky requests that wait for this one
+
+	probes    int       // of used: who asked for this very upstream
+	probeNext time.Time // none goes before requests until then
 }
 
 // base is the configured limit, or else the learned one.
@@ -353,21 +358,23 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 	t.cost = q.costs.expected(t.route, now)
 	slow := q.costs.slow(t.route, now)
 	if !slow {
-		q.slow.demand.add(now, t.cost)
+		q.slow.came(t.route, t.cost, now)
 	}
 	q.stickLocked(t)
 	// With equal rights a free slot means that nobody who could use it waits,
 	// for every slot that comes free is dispatched.
-	if u := q.freeLocked(t); u != nil && (!slow || q.slowMayLocked(now)) {
+	if u := q.freeLocked(t); u != nil && (!slow || q.slowMayLocked(t.route, now)) {
 		return nil, q.claimLocked(u, t, now), nil
 	}
 
 	until := q.deadlineLocked(t)
 	if !now.Before(until) {
+		q.loseLocked(t, until)
 		return nil, nil, q.refusalLocked(q.lateLocked())
 	}
 	if !q.held {
 		if wait := q.predictLocked(t, slow, now); now.Add(wait).After(until) {
+			q.loseLocked(t, until)
 			r := q.refusalLocked(ErrWait)
 			r.Wait = wait
 			return nil, nil, r
@@ -406,6 +413,9 @@ func (q *Queue) leave(t *ticket, err error) error {
 	case t.err != nil:
 		return t.err
 	}
+	if t.ask.Upstream == "" {
+		q.loseLocked(t, time.Now())
+	}
 	q.takeLocked(t)
 	return err
 }
@@ -420,8 +430,26 @@ func (q *Queue) expire(t *ticket) {
 	case time.Until(q.deadlineLocked(t)) > 0:
 		q.rearmLocked(t)
 	default:
+		q.loseLocked(t, q.deadlineLocked(t))
 		q.refuseLocked(t, q.lateLocked())
 	}
+}
+
+// loseLocked notes that t waits until then and no longer. Where more than
+// DefaultWait was promised, people are expected to be patient: the queue is not
+// too long for those who leave before a tenth of the rest.
+func (q *Queue) loseLocked(t *ticket, until time.Time) {
+	if patience := until.Sub(q.sinceLocked(t)); patience >= (q.waitOf(t)-DefaultWait)/10 {
+		q.lost++
+	}
+}
+
+// sinceLocked is when the clock of Wait began for t.
+func (q *Queue) sinceLocked(t *ticket) time.Time {
+	if q.released.After(t.at) {
+		return q.released
+	}
+	return t.at
 }
 
 // deadlineLocked is when t is refused. While the pool is held the clock of Hold
@@ -431,11 +459,7 @@ func (q *Queue) deadlineLocked(t *ticket) time.Time {
 	if q.held {
 		until = t.at.Add(q.cfg.Hold)
 	} else {
-		from := t.at
-		if q.released.After(from) {
-			from = q.released
-		}
-		until = from.Add(q.waitOf(t))
+		until = q.sinceLocked(t).Add(q.waitOf(t))
 	}
 	if own := t.at.Add(t.ask.Own); t.ask.Own > 0 && own.Before(until) {
 		return own
@@ -467,12 +491,14 @@ func (q *Queue) refusalLocked(reason error) *Refusal {
 	switch reason {
 	case ErrFull:
 		q.counts.Full++
+		q.lost++
 	case ErrWait:
 		q.counts.Wait++
 	case ErrShed:
 		q.counts.Shed++
 	case ErrExcess:
 		q.counts.Excess++
+		q.lost++
 	case ErrHeld:
 		q.counts.Held++
 	}
@@ -500,38 +526,47 @@ func (q *Queue) predictLocked(t *ticket, slow bool, now time.Time) time.Duration
 		return 0
 	}
 	if slow {
-		ahead := q.line.slow.work
+		ahead := min(q.line.slow.work, q.line.slow.ahead(t, false))
 		if r := t.route.running.oldest; r != nil {
 			ahead += max(0, t.cost-now.Sub(r.granted))
 		}
 		if slots == 1 {
 			return time.Duration(float64(ahead) / slowShare)
 		}
-		return ahead / time.Duration(max(1, slots-q.slow.reserve(slots, now)))
+		return ahead / time.Duration(max(1, slots-q.reserveLocked(t.route, slots, now)))
 	}
-	everybody := q.work - q.line.slow.work
-	own, shares := q.line.fast.ahead(t)
-	if q.standing.on {
-		own = 0 // the newest first
-	}
-	return min(everybody, time.Duration(float64(own)*shares)) / time.Duration(slots)
+	return min(q.fastWorkLocked(), q.line.fast.ahead(t, q.standing.on)) / time.Duration(slots)
 }
+
+// fastWorkLocked is the queued work that no gate keeps back.
+func (q *Queue) fastWorkLocked() time.Duration { return q.work - q.line.slow.work }
 
 // makeRoomLocked drops one from the client that has the most queued, so that t
 // may wait; when that client is t's own, or nobody's order counts, t is refused.
 func (q *Queue) makeRoomLocked(t *ticket) *Refusal {
-	if len(q.heavy) == 0 { // all of them are held: first come, first served
+	c := q.crowd.heaviest()
+	if c == nil { // all of them are held: first come, first served
 		return q.refusalLocked(ErrFull)
 	}
-	c := q.heavy[0]
+	own := c.key == t.key() && c.class.name == t.ask.Class
+	if c.key == returning {
+		// Their order is a promise: who came last among them goes, and only while
+		// they have more than the half of their class.
+		last := c.tickets.newest
+		if own && !t.before(last) {
+			return q.refusalLocked(ErrFull)
+		}
+		q.refuseLocked(last, ErrFull)
+		return nil
+	}
 	reason := ErrFull
-	if n := len(q.heavy); n > 1 && c.key != returning && c.tickets.n > 2*q.waiting/n {
+	if n := len(q.crowd.heavy); n > 1 && c.tickets.n > 2*q.waiting/n {
 		reason = ErrExcess
 	}
 	switch {
 	case q.standing.on:
 		q.refuseLocked(c.tickets.oldest, reason) // the likeliest to be gone
-	case c.key == t.key() && c.class.name == t.ask.Class:
+	case own:
 		return q.refusalLocked(reason)
 	default:
 		q.refuseLocked(c.tickets.newest, reason)
@@ -555,7 +590,7 @@ func (q *Queue) placeLocked(t *ticket) {
 	if q.costs.slow(t.route, time.Now()) {
 		o = l.slow
 	}
-	o.push(t, &q.heavy)
+	o.push(t, &q.crowd)
 	q.work += t.cost
 }
 
@@ -569,7 +604,7 @@ func (q *Queue) unplaceLocked(t *ticket) {
 		q.findLocked(t.ask.Upstream).ahead.remove(t)
 	default:
 		q.work -= t.cost
-		t.order.remove(t, &q.heavy)
+		t.order.remove(t, &q.crowd)
 	}
 }
 
@@ -673,7 +708,6 @@ func (q *Queue) depthLocked() int {
 
 func (q *Queue) observeLocked(now time.Time) {
 	if slots := q.limitLocked(); slots > 0 {
-		lost := q.counts.Full + q.counts.Excess + q.counts.Wait + q.counts.Left
-		q.standing.observe(now, (q.work-q.line.slow.work)/time.Duration(slots), lost, q.costs.typical)
+		q.standing.observe(now, q.fastWorkLocked()/time.Duration(slots), q.lost, q.costs.typical)
 	}
 }

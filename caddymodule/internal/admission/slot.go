@@ -15,9 +15,10 @@ type Slot struct {
 	client   *client       // who was charged; nil: nobody
 	route    *route        // nil: a probe
 
-	back       bool  // q.mu
-	slow       bool  // q.mu; its route was slow when it was sent
-	prev, next *Slot // q.mu; in route.running
+	back        bool          // q.mu
+	slow        bool          // q.mu; its route was slow when it was sent
+	still       time.Duration // q.mu; costs.still when it was sent
+	links[Slot]               // q.mu; in route.running
 }
 
 // Upstream is the key of the upstream that the slot belongs to.

@@ -30,7 +30,7 @@ type UpstreamState struct {
 type ClassState struct {
 	Name    string
 	Weight  int
-	Waiting int // without the held
+	Waiting int // also while the pool is held
 }
 
 // RouteState is what is known of a route in a Snapshot.
@@ -74,8 +74,9 @@ func (q *Queue) Stats() Snapshot {
 		}
 	}
 	s.Standing = q.standing.on
+	held := q.heldByClassLocked()
 	for i, c := range q.cfg.Classes {
-		state := ClassState{Name: c.Name, Weight: c.Weight, Waiting: q.line.waiting(i)}
+		state := ClassState{Name: c.Name, Weight: c.Weight, Waiting: held[i] + q.line.waiting(i)}
 		for _, u := range q.upstreams {
 			state.Waiting += u.line.waiting(i)
 		}
@@ -89,14 +90,59 @@ func (q *Queue) Stats() Snapshot {
 	return s
 }
 
+// Keys is the keys of the upstreams, in the order of the configuration: those of
+// Snapshot.Upstreams, without the work of a snapshot.
+func (q *Queue) Keys() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	keys := make([]string, 0, len(q.upstreams))
+	for _, u := range q.upstreams {
+		if !u.gone {
+			keys = append(keys, u.key)
+		}
+	}
+	return keys
+}
+
+// Idle reports whether no request waits and no slot is out, without the work of a
+// snapshot. It is true of this moment only: who acts on it sees to it that nobody
+// calls Admit meanwhile.
+func (q *Queue) Idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, u := range q.upstreams {
+		if u.used > 0 {
+			return false
+		}
+	}
+	return q.waiting == 0
+}
+
+// heldByClassLocked counts the held by the index of their class.
+func (q *Queue) heldByClassLocked() []int {
+	n := make([]int, len(q.cfg.Classes))
+	for t := q.holding.oldest; t != nil; t = t.next {
+		n[q.classOfLocked(t)]++
+	}
+	return n
+}
+
+// classOfLocked is the index of t's class in the configuration.
+func (q *Queue) classOfLocked(t *ticket) int {
+	for i, c := range q.cfg.Classes {
+		if c.Name == t.ask.Class {
+			return i
+		}
+	}
+	return 0
+}
+
 // waiting counts the tickets of a class.
 func (l *line) waiting(class int) int {
 	n := 0
 	for _, o := range []*order{l.fast, l.slow} {
-		if o != nil {
-			for _, c := range o.classes[class].active {
-				n += c.tickets.n
-			}
+		for _, c := range o.classes[class].active {
+			n += c.tickets.n
 		}
 	}
 	return n

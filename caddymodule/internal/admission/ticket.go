@@ -14,11 +14,11 @@ type ticket struct {
 
 	// Where it waits: among the held, as one of a client's in an order, or, a
 	// probe, ahead of an upstream.
-	held       bool
-	order      *order
-	client     *client
-	prev, next *ticket // older, newer
-	charged    *client // who was charged for it when its turn came
+	held    bool
+	order   *order
+	client  *client
+	charged *client // who was charged for it when its turn came
+	links[ticket]
 
 	slot  *Slot
 	err   error
@@ -46,41 +46,21 @@ func (t *ticket) before(other *ticket) bool {
 
 // ticketList holds tickets by age. Almost all come at the end; one that comes
 // again, or has proven its age, is put in its place.
-type ticketList struct {
-	oldest, newest *ticket
-	n              int
-}
+type ticketList struct{ list[ticket, *ticket] }
 
 func (l *ticketList) insert(t *ticket) {
 	after := l.newest
 	for after != nil && t.before(after) {
 		after = after.prev
 	}
-	t.prev = after
-	if after == nil {
-		t.next, l.oldest = l.oldest, t
-	} else {
-		t.next, after.next = after.next, t
-	}
-	if t.next == nil {
-		l.newest = t
-	} else {
-		t.next.prev = t
-	}
-	l.n++
+	l.list.insert(t, after)
 }
 
-func (l *ticketList) remove(t *ticket) {
-	if t.prev == nil {
-		l.oldest = t.next
-	} else {
-		t.prev.next = t.next
+// costBefore is the cost of those that are older than t.
+func (l *ticketList) costBefore(t *ticket) time.Duration {
+	var sum time.Duration
+	for other := l.oldest; other != nil && !t.before(other); other = other.next {
+		sum += other.cost
 	}
-	if t.next == nil {
-		l.newest = t.prev
-	} else {
-		t.next.prev = t.prev
-	}
-	t.prev, t.next = nil, nil
-	l.n--
+	return sum
 }
