@@ -56,11 +56,13 @@ type Store struct {
 	w, r    *base
 	trusted *trusted
 	gate    chan struct{} // one place per computation of argon2id
+	wal     *checkpointer // nil for PostgreSQL
 
 	changes chan *change
 	closing chan struct{} // closed when the writer is to end
 	closed  chan struct{} // closed when it has ended
 	once    sync.Once
+	wg      sync.WaitGroup
 
 	commits, committed atomic.Int64 // transactions, and the changes in them
 }
@@ -85,6 +87,9 @@ func Open(ctx context.Context, where string, log *zap.Logger) (_ *Store, err err
 		return nil, errors.Join(err, s.Close())
 	}
 	go s.writer() // ends with Close
+	if s.wal != nil {
+		s.wg.Go(func() { s.wal.run(s.closing) })
+	}
 	return s, nil
 }
 
@@ -119,6 +124,9 @@ func (s *Store) openSQLite(ctx context.Context, path string) (err error) {
 	if s.read, err = connect(path, "deferred", "query_only(1)", "cache_size(-16384)"); err != nil {
 		return err
 	}
+	if s.wal, err = newCheckpointer(path, s.log); err != nil {
+		return err
+	}
 	s.r = newBase(s.read, false)
 	readers := max(4, runtime.GOMAXPROCS(0))
 	s.read.SetMaxOpenConns(readers)
@@ -132,7 +140,7 @@ func connect(path, lock string, pragmas ...string) (*sql.DB, error) {
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
 		"foreign_keys(1)",
-		"wal_autocheckpoint(4000)", // 16 MB; a fourth of the checkpoints, each of which syncs the file
+		"wal_autocheckpoint(0)", // see checkpoint.go
 	}, pragmas...)
 	db, err := sql.Open("sqlite", dsn(path, pragmas...)+"&_txlock="+lock)
 	if err != nil {
@@ -228,6 +236,10 @@ func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.closing)
 		<-s.closed
+		s.wg.Wait()
+		if s.wal != nil {
+			errs = append(errs, s.wal.db.Close())
+		}
 		if s.r != nil && s.r != s.w {
 			errs = append(errs, s.r.close())
 		}

@@ -94,6 +94,8 @@ func (s *Store) writer() {
 		select {
 		case c := <-s.changes:
 			s.together(s.gather(c))
+		case pages := <-s.wal.done():
+			s.wal.finish(s.write, pages)
 		case <-s.closing:
 			return
 		}
@@ -188,6 +190,9 @@ func (s *Store) commit(all []*change) (results []error, err error) {
 	}
 	s.commits.Add(1)
 	s.committed.Add(int64(len(all)))
+	if s.wal != nil {
+		s.wal.wrote(conn)
+	}
 	conn.Close() // preparing takes one, and SQLite's writer has no other
 	for _, text := range missed {
 		if _, err := s.w.prepared(ctx, text); err != nil {
