@@ -438,8 +438,10 @@ func randomSchedule(t *testing.T, seed uint64) {
 	keys := []string{"a", "b", "c"}
 	limit := 1 + rnd.IntN(3)
 	targets := []Target{{Key: "a"}, {Key: "b"}, {Key: "c"}}
+	classes := []Class{{Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}
+	cfg := Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50, Classes: classes}
 	q := New()
-	q.Apply(Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50}, targets)
+	q.Apply(cfg, targets)
 
 	inUse := map[string]*atomic.Int32{"a": {}, "b": {}, "c": {}}
 	var served, refused, left atomic.Int32
@@ -455,6 +457,16 @@ func randomSchedule(t *testing.T, seed uint64) {
 			ask = Ask{Sticky: true, Choose: func(k []string) string { return k[int(stay)%len(k)] }}
 		case 1:
 			ask = Ask{Choose: func(k []string) string { return k[0] }}
+		}
+		ask.Client, ask.Route, ask.Class = fmt.Sprint(rnd.IntN(8)), fmt.Sprint(rnd.IntN(4)), classes[rnd.IntN(2)].Name
+		if ask.Route == "3" {
+			work *= 5
+		}
+		if rnd.IntN(4) == 0 {
+			ask.Since = time.Now().Add(-time.Duration(rnd.IntN(100)) * time.Second)
+		}
+		if rnd.IntN(4) == 0 {
+			ask.Own = time.Duration(1+rnd.IntN(4000)) * time.Millisecond
 		}
 		wg.Go(func() {
 			time.Sleep(start)
@@ -488,6 +500,22 @@ func randomSchedule(t *testing.T, seed uint64) {
 			}
 		})
 	}
+	probing, stop := context.WithCancel(t.Context())
+	for _, key := range keys {
+		wg.Go(func() {
+			for probing.Err() == nil {
+				if slot, err := q.Admit(probing, Ask{Upstream: key}); err == nil {
+					if n := inUse[key].Add(1); int(n) > limit {
+						t.Errorf("%d in flight at %s with a probe, limit %d", n, key, limit)
+					}
+					time.Sleep(5 * time.Millisecond)
+					inUse[key].Add(-1)
+					slot.Served()
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
 	for range 100 {
 		time.Sleep(time.Duration(rnd.IntN(120)) * time.Millisecond)
 		switch rnd.IntN(4) {
@@ -496,14 +524,21 @@ func randomSchedule(t *testing.T, seed uint64) {
 		case 1, 2:
 			q.SetReady(keys[rnd.IntN(3)], true)
 		case 3: // one of three leaves the configuration, or all are back
-			q.Apply(Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50}, targets[rnd.IntN(3):])
+			q.Apply(cfg, targets[rnd.IntN(3):])
 		}
+		checkBooks(t, q)
 	}
-	q.Apply(Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50}, targets)
+	q.Apply(cfg, targets)
 	for _, k := range keys {
 		q.SetReady(k, true)
 	}
+	time.Sleep(10 * time.Second) // all requests have ended
+	stop()
 	wg.Wait()
+	checkBooks(t, q)
+	if !q.Idle() {
+		t.Error("not idle at the end")
+	}
 
 	s := q.Stats()
 	if s.Waiting != 0 || s.InFlight != 0 {
@@ -522,6 +557,75 @@ func randomSchedule(t *testing.T, seed uint64) {
 			t.Errorf("a slot is missing: %v", err)
 		}
 		cancel()
+	}
+}
+
+// checkBooks compares every sum that the queue keeps with what it sums up.
+func checkBooks(t *testing.T, q *Queue) {
+	synctest.Wait()
+	s := q.Stats()
+	waiting := 0
+	for _, c := range s.Classes {
+		waiting += c.Waiting
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	lines := []line{q.line}
+	probes, free := 0, 0
+	for _, u := range q.upstreams {
+		lines = append(lines, u.line)
+		probes += u.probes
+		if u.open() {
+			free += u.limit() - u.used
+		}
+	}
+	clients, back := 0, 0
+	var work time.Duration
+	fast, slow := 0, 0
+	for _, l := range lines {
+		fast, slow = fast+l.fast.n, slow+l.slow.n
+		for _, o := range []*order{l.fast, l.slow} {
+			n := 0
+			for _, class := range o.classes {
+				for _, c := range class.active {
+					n += c.tickets.n
+					for ticket := c.tickets.oldest; ticket != nil; ticket = ticket.next {
+						work += ticket.cost
+					}
+					if c.key == returning {
+						back++
+					} else {
+						clients++
+					}
+				}
+			}
+			if n != o.n {
+				t.Errorf("an order of %d says that it has %d", n, o.n)
+			}
+		}
+	}
+	inFlight := 0
+	for _, r := range q.slow.busy {
+		if r.inFlight != r.running.n || r.inFlight == 0 {
+			t.Errorf("route %s: %d in flight, %d known", r.name, r.inFlight, r.running.n)
+		}
+		inFlight += r.inFlight
+	}
+	if waiting != q.waiting || q.waiting != fast+slow+q.holding.n {
+		t.Errorf("%d wait, %d by class, %d fast, %d slow and %d held", q.waiting, waiting, fast, slow, q.holding.n)
+	}
+	if work != q.work {
+		t.Errorf("%v of work, said to be %v", work, q.work)
+	}
+	if clients != len(q.crowd.heavy) || back != len(q.crowd.returning) {
+		t.Errorf("%d clients and %d lines of the returning wait, known are %d and %d", clients, back, len(q.crowd.heavy), len(q.crowd.returning))
+	}
+	if inFlight+probes != s.InFlight {
+		t.Errorf("%d requests and %d probes in flight, %d slots out", inFlight, probes, s.InFlight)
+	}
+	// The one who is next for any upstream has nothing to wait for.
+	if free > 0 && q.line.fast.n > 0 && q.holding.n == 0 && !q.held {
+		t.Errorf("%d slots are free and %d wait", free, q.line.fast.n)
 	}
 }
 

@@ -1,8 +1,11 @@
 package admission
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,5 +78,191 @@ func TestReturningAreNotOneGreedyClient(t *testing.T) {
 			}
 		}
 		busy.Served()
+	})
+}
+
+// back is the i-th of those who came an hour ago, fresh somebody who is new.
+func back(i int) Ask {
+	return Ask{Route: "/", Since: time.Now().Add(time.Duration(i)*time.Second - time.Hour)}
+}
+func fresh(i int) Ask { return Ask{Client: fmt.Sprint("new ", i), Route: "/"} }
+
+// queueUp has requests arrive one after the other, of whom none is served.
+type queueUp struct {
+	ctx context.Context
+	q   *Queue
+	out chan outcome
+}
+
+func (u queueUp) arrive(from, to int, kind string, ask func(int) Ask) {
+	for i := from; i < to; i++ {
+		arrive(u.ctx, u.q, fmt.Sprint(kind, i), ask(i), u.out)
+	}
+}
+
+// refused is who was refused since it was asked last.
+func (u queueUp) refused() (names []string) {
+	for len(u.out) > 0 {
+		names = append(names, (<-u.out).name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestReturningKeepTheirPlacesInAFullQueue: they are many in one line, but none is
+// sent away while they have no more than the others together, and of those who are
+// too many the last goes.
+func TestReturningKeepTheirPlacesInAFullQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		full := func() queueUp {
+			q := pool(Config{Limit: 1, Depth: 8, Wait: time.Minute}, 1)
+			mustAdmit(t, q, Ask{Route: "/"})
+			return queueUp{ctx, q, make(chan outcome, 100)}
+		}
+		few := full()
+		few.arrive(0, 4, "back ", back)
+		few.arrive(0, 30, "new ", fresh)
+		for _, name := range few.refused() {
+			if strings.HasPrefix(name, "back") {
+				t.Errorf("%s was sent away", name)
+			}
+		}
+		many := full()
+		many.arrive(0, 8, "back ", back)
+		many.arrive(0, 4, "new ", fresh)
+		if got := many.refused(); !slices.Equal(got, []string{"back 4", "back 5", "back 6", "back 7"}) {
+			t.Errorf("for four new ones, %v were sent away", got)
+		}
+		alone := full()
+		alone.arrive(0, 8, "back ", back)
+		alone.arrive(20, 21, "back ", back)
+		alone.arrive(-1, 0, "back ", back) // older than all of them
+		if got := alone.refused(); !slices.Equal(got, []string{"back 20", "back 7"}) {
+			t.Errorf("among themselves, %v were sent away", got)
+		}
+	})
+}
+
+func TestReturningAreNotShed(t *testing.T) {
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		start := time.Now()
+		s.open(5*rate, 10*time.Second, func(i int) visit { return visit{"new", Ask{Client: fmt.Sprint(i % 50), Route: "/"}, page} })
+		s.open(rate/3, 10*time.Second, func(int) visit { return visit{"back", Ask{Route: "/", Since: start}, page} })
+		s.wg.Wait()
+		s.figures("new")
+		if s.figures("back"); len(s.lost["back"]) != 0 {
+			t.Errorf("a third of the slot was theirs to have: lost %v", s.lost["back"])
+		}
+	})
+}
+
+// TestReturningWaitForThoseBeforeThem, and for nobody else: their wait is known
+// from their own line.
+func TestReturningWaitForThoseBeforeThem(t *testing.T) {
+	const service = 50 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		q := pool(Config{Limit: 1, Wait: 10 * time.Second, Depth: 1000}, 1)
+		for range 20 {
+			serve(t, q, "/", service)
+		}
+		mustAdmit(t, q, Ask{Route: "/"})
+		u := queueUp{ctx, q, make(chan outcome, 1000)}
+		for _, standing := range []bool{false, true} {
+			u.arrive(0, 100, "new ", func(int) Ask { return Ask{Client: "one", Route: "/"} })
+			u.arrive(0, 20, "back ", back)
+			q.standing.on = standing
+			for _, place := range []int{20, 10, 0} {
+				before := 2 * time.Duration(place) * service // half of the slot is not theirs
+				ask := back(place - 1)                       // and equals go by arrival
+				ask.Wait = before + service/2
+				arrive(ctx, q, fmt.Sprint("fits ", place), ask, u.out)
+				if ask.Wait = before - service/2; place > 0 {
+					arrive(ctx, q, fmt.Sprint("does not fit ", place), ask, u.out)
+				}
+			}
+			if got := u.refused(); !slices.Equal(got, []string{"does not fit 10", "does not fit 20"}) {
+				t.Errorf("standing %v: refused %v", standing, got)
+			}
+			time.Sleep(time.Minute)
+			u.refused()
+		}
+	})
+}
+
+// TestNewOnesWaitTwiceAsLongBesideTheReturning: half of the slot is not theirs.
+func TestNewOnesWaitTwiceAsLongBesideTheReturning(t *testing.T) {
+	const service = 50 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		q := pool(Config{Limit: 1, Wait: time.Minute, Depth: 1000}, 1)
+		for range 20 {
+			serve(t, q, "/", service)
+		}
+		mustAdmit(t, q, Ask{Route: "/"})
+		u := queueUp{ctx, q, make(chan outcome, 1000)}
+		one := func(int) Ask { return Ask{Client: "one", Route: "/", Wait: time.Second} }
+		u.arrive(0, 4, "new ", one) // 200 ms of work, and two more who share
+		u.arrive(0, 2, "new ", fresh)
+		u.arrive(4, 5, "new ", one) // 600 ms
+		u.arrive(0, 40, "back ", back)
+		if got := u.refused(); len(got) != 0 {
+			t.Errorf("refused %v", got)
+		}
+		u.arrive(5, 6, "new ", one)
+		if got := u.refused(); len(got) != 1 {
+			t.Errorf("refused %v, want the one who would wait 1.5 s", got)
+		}
+	})
+}
+
+func TestStatsCountTheHeldInTheirClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		q := pool(Config{Limit: 1, Classes: []Class{{Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}}, 1)
+		q.SetReady("a", false)
+		out := make(chan outcome, 6)
+		for _, class := range []string{"robots", "pages", "robots", "unknown"} {
+			arrive(ctx, q, class, Ask{Class: class}, out)
+		}
+		if s := q.Stats(); s.Waiting != 4 || s.Classes[0].Waiting != 2 || s.Classes[1].Waiting != 2 {
+			t.Errorf("held: %+v", s)
+		}
+		q.SetReady("a", true) // one goes, three are still among the held
+		synctest.Wait()
+		if s := q.Stats(); s.Waiting != 3 || s.Classes[0].Waiting+s.Classes[1].Waiting != 3 {
+			t.Errorf("coming out: %+v", s)
+		}
+	})
+}
+
+func TestKeysAndIdleSayWhatStatsSay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 3)
+		if got := q.Keys(); !slices.Equal(got, []string{"a", "b", "c"}) || !q.Idle() {
+			t.Errorf("keys %v, idle %v", got, q.Idle())
+		}
+		busy := mustAdmit(t, q, Ask{Upstream: "a"})
+		q.Apply(Config{Limit: 1}, []Target{{Key: "c"}})
+		if got := q.Keys(); !slices.Equal(got, []string{"c"}) || q.Idle() {
+			t.Errorf("keys %v, idle %v while one that is gone has a slot out", got, q.Idle())
+		}
+		busy.Release()
+		if !q.Idle() {
+			t.Error("not idle")
+		}
+		q.SetReady("c", false)
+		out := make(chan outcome, 1)
+		arrive(t.Context(), q, "held", Ask{}, out)
+		if q.Idle() {
+			t.Error("idle while one is held")
+		}
+		q.SetReady("c", true)
+		(<-out).slot.Release()
 	})
 }

@@ -1,0 +1,8 @@
+package admission
+
+// Overloaded reports whether there is a standing queue: more comes than is done.
+func (q *Queue) Overloaded() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.standing.on
+}
