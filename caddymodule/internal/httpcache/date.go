@@ -1,0 +1,41 @@
+package httpcache
+
+import (
+	"strings"
+	"time"
+)
+
+// dateFormat is IMF-fixdate (RFC 9110 5.6.7), the form that is sent.
+const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
+
+func formatDate(t time.Time) string { return t.UTC().Format(dateFormat) }
+
+// parseDate reads the three forms of RFC 9110 5.6.7. now settles the century of
+// a year of two digits.
+func parseDate(s string, now time.Time) (t time.Time, ok bool) {
+	for _, format := range []string{dateFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC} {
+		t, err := time.Parse(format, s)
+		if err != nil || afterDay(t.Format(format)) != afterDay(s) { // Parse is lenient about digits and case
+			continue
+		}
+		// A date that seems to be more than 50 years ahead is of the century
+		// before, and so are those that Go puts into this one.
+		if format[6] == ',' {
+			for t.Before(now.AddDate(-50, 0, 0)) {
+				t = t.AddDate(100, 0, 0)
+			}
+			for t.After(now.AddDate(50, 0, 0)) {
+				t = t.AddDate(-100, 0, 0)
+			}
+		}
+		return t, true
+	}
+	return time.Time{}, false
+}
+
+// afterDay is a date without its weekday, which says nothing that the rest does
+// not; many get it wrong.
+func afterDay(s string) string {
+	_, s, _ = strings.Cut(s, " ")
+	return s
+}

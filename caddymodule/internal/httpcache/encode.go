@@ -1,0 +1,102 @@
+package httpcache
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// worthCompressing is the least bytes that are compressed: below it a client
+// gains no packet.
+const worthCompressing = 1 << 10
+
+// encodings are a body's compressed forms, each made once, when the first
+// client asks for it.
+type encodings struct {
+	forms [2]atomic.Pointer[[]byte] // by index in presses; points to nil: not worth it
+	busy  sync.Mutex                // one compresses; others take what is there
+	size  atomic.Int64              // bytes of all forms
+}
+
+// presses are the codings that the cache makes itself, the better first.
+var presses = []struct {
+	name  string
+	press func(data []byte) []byte
+}{{"zstd", pressZstd}, {"gzip", pressGzip}}
+
+var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
+	// RFC 9659: no decoder must hold more than 8 MiB.
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+	if err != nil {
+		panic(err) // the options above are constants
+	}
+	return e
+})
+
+func pressZstd(data []byte) []byte { return zstdEncoder().EncodeAll(data, nil) }
+
+func pressGzip(data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write(data) // a buffer takes everything
+	w.Close()
+	return b.Bytes()
+}
+
+// encoded is the form of a whole body that a client likes best; an empty name
+// is the body itself. made: a form was made just now.
+func (b *body) encodedFor(request Header) (name string, form []byte, made bool) {
+	data, ok := b.whole()
+	if !ok || len(data) < worthCompressing {
+		return "", nil, false
+	}
+	for i := range presses {
+		if !accepts(request, presses[i].name) {
+			continue
+		}
+		p := b.encoded.forms[i].Load()
+		if p == nil && b.encoded.busy.TryLock() {
+			if p = b.encoded.forms[i].Load(); p == nil {
+				p, made = b.encoded.make(i, data), true
+			}
+			b.encoded.busy.Unlock()
+		}
+		if p != nil && *p != nil {
+			return presses[i].name, *p, made
+		}
+	}
+	return "", nil, made
+}
+
+// worthCompressing reports whether the body is, or may become, long enough to be
+// there in several forms.
+func (b *body) worthCompressing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.grown && (!b.ended && cap(b.data) == len(b.data) || len(b.data) >= worthCompressing)
+}
+
+// make compresses. What saves less than a tenth is not worth a client's work.
+func (e *encodings) make(i int, data []byte) *[]byte {
+	form := presses[i].press(data)
+	if len(form) > len(data)-len(data)/10 {
+		form = nil
+	} else {
+		form = append(make([]byte, 0, len(form)), form...)
+		e.size.Add(int64(len(form)))
+	}
+	e.forms[i].Store(&form)
+	return &form
+}
+
+// encodedTag is the entity tag of a compressed form: other bytes need another
+// strong tag (RFC 9110 8.8.3.3).
+func encodedTag(etag, coding string) string {
+	if coding == "" || !strong(etag) {
+		return etag
+	}
+	return etag[:len(etag)-1] + "-" + coding + `"`
+}
