@@ -132,7 +132,7 @@ func site(lines string) string {
 }
 
 func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
-	const ours = "expected buffer, class, concurrency, deadline_header, hold, name, queue, route, server_timing, timeouts, or a word of reverse_proxy"
+	const ours = "expected buffer, class, concurrency, deadline_header, direct, hold, name, queue, route, server_timing, timeouts, or a word of reverse_proxy"
 	for _, c := range []struct{ lines, want string }{
 		{"nmae x", "app_proxy: unrecognized subdirective nmae, at Caddyfile:3; " + ours},
 		{"name", "app_proxy: name: expected a name for the pool, at Caddyfile:3"},
@@ -161,8 +161,9 @@ func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
 		{"queue {\n wait 5s\n wait 6s\n}", "app_proxy: queue: wait is said twice, at Caddyfile:5"},
 		{"queue {\n depth 0\n}", "app_proxy: queue depth: expected a whole number of at least 1, got '0', at Caddyfile:4"},
 		{"queue {\n wait 5s\n}\nqueue {\n depth 5\n}", "app_proxy: queue is said twice, at Caddyfile:6"},
-		{"buffer", "app_proxy: buffer: expected a block { … } with request, at Caddyfile:3"},
-		{"buffer {\n response 1MiB\n}", "app_proxy: buffer: unknown word 'response'; expected request, at Caddyfile:4"},
+		{"buffer", "app_proxy: buffer: expected a block { … } with request, response, at Caddyfile:3"},
+		{"buffer {\n answer 1MiB\n}", "app_proxy: buffer: unknown word 'answer'; expected request, response, at Caddyfile:4"},
+		{"buffer {\n response 2GiB\n}", "app_proxy: buffer response: 2147483648 bytes in memory of at most 1073741824 make no sense, at Caddyfile:2"},
 		{"buffer {\n request\n}", "app_proxy: buffer request: expected <memory> [<max>|unlimited], such as 64KiB 10MiB, got 0 arguments, at Caddyfile:4"},
 		{"buffer {\n request 1 2 3\n}", "app_proxy: buffer request: expected <memory> [<max>|unlimited], such as 64KiB 10MiB, got 3 arguments, at Caddyfile:4"},
 		{"buffer {\n request much\n}", "app_proxy: buffer request: expected a size, such as 64KiB, got 'much', at Caddyfile:4"},
@@ -171,7 +172,10 @@ func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
 		{"buffer {\n request 2KiB 1KiB\n}", "app_proxy: buffer request: the maximum 1KiB is smaller than the memory 2KiB, at Caddyfile:4"},
 		{"buffer {\n request 20MiB\n}", "app_proxy: buffer request: 20971520 bytes in memory of at most 10485760 make no sense, at Caddyfile:2"},
 		{"timeouts {\n abandon 0\n}", "app_proxy: timeouts abandon: must be longer than 0, at Caddyfile:4"},
-		{"timeouts {\n whole 10m\n}", "app_proxy: timeouts: unknown word 'whole'; expected abandon, at Caddyfile:4"},
+		{"timeouts {\n connect 0\n}", "app_proxy: timeouts connect: must be longer than 0, at Caddyfile:4"},
+		{"timeouts {\n read 10m\n}", "app_proxy: timeouts: unknown word 'read'; expected abandon, connect, first_byte, whole, at Caddyfile:4"},
+		{"direct", "app_proxy: direct: expected on or off, at Caddyfile:3"},
+		{"direct maybe", "app_proxy: direct: expected on or off, at Caddyfile:3"},
 		// reverse_proxy's own words, with its own errors
 		{"lb_policy nonsense", "app_proxy: getting module named 'http.reverse_proxy.selection_policies.nonsense': module not registered: http.reverse_proxy.selection_policies.nonsense, at Caddyfile:3"},
 		{"lb_retries x", "app_proxy: bad lb_retries number 'x': strconv.Atoi: parsing \"x\": invalid syntax, at Caddyfile:3"},

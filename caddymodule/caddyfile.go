@@ -35,6 +35,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"route":           parseRoute,
 	"deadline_header": parseDeadlineHeader,
 	"server_timing":   parseServerTiming,
+	"direct":          parseDirect,
 }
 
 // parseAppProxy parses
@@ -49,10 +50,14 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	    }
 //	    hold <duration>
 //	    buffer {
-//	        request <memory> [<max>|unlimited]
+//	        request  <memory> [<max>|unlimited]
+//	        response <memory> [<max>|unlimited]
 //	    }
 //	    timeouts {
-//	        abandon <duration>
+//	        connect    <duration>
+//	        first_byte <duration>
+//	        whole      <duration>
+//	        abandon    <duration>
 //	    }
 //	    class <name> {
 //	        weight <n>
@@ -65,6 +70,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	    }
 //	    deadline_header <name>
 //	    server_timing   off
+//	    direct          off
 //	    <any word of reverse_proxy>
 //	}
 func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -200,6 +206,14 @@ func parseServerTiming(h *Handler, d *caddyfile.Dispenser) error {
 	return lastArg(d, "server_timing")
 }
 
+func parseDirect(h *Handler, d *caddyfile.Dispenser) error {
+	if !d.NextArg() || d.Val() != "on" && d.Val() != "off" {
+		return d.Err("app_proxy: direct: expected on or off")
+	}
+	h.DirectOff = d.Val() == "off"
+	return lastArg(d, "direct")
+}
+
 func parseHold(h *Handler, d *caddyfile.Dispenser) (err error) {
 	h.Hold, err = parseDuration(d, "hold")
 	return err
@@ -233,27 +247,31 @@ func parseBuffer(h *Handler, d *caddyfile.Dispenser) error {
 	return parseBlock(d, "buffer", map[string]func() error{
 		"request": func() error {
 			h.Buffer.Request = new(BodyBuffer)
-			return parseBodyBuffer(d, h.Buffer.Request)
+			return parseBodyBuffer(d, "buffer request", h.Buffer.Request)
+		},
+		"response": func() error {
+			h.Buffer.Response = new(BodyBuffer)
+			return parseBodyBuffer(d, "buffer response", h.Buffer.Response)
 		},
 	})
 }
 
-func parseBodyBuffer(d *caddyfile.Dispenser, b *BodyBuffer) (err error) {
+func parseBodyBuffer(d *caddyfile.Dispenser, name string, b *BodyBuffer) (err error) {
 	args := d.RemainingArgs()
 	if len(args) < 1 || len(args) > 2 {
-		return d.Errf("app_proxy: buffer request: expected <memory> [<max>|unlimited], such as 64KiB 10MiB, got %d arguments", len(args))
+		return d.Errf("app_proxy: %s: expected <memory> [<max>|unlimited], such as 64KiB 10MiB, got %d arguments", name, len(args))
 	}
 	if b.Memory, err = parseSize(args[0]); err != nil {
-		return d.Errf("app_proxy: buffer request: %w", err)
+		return d.Errf("app_proxy: %s: %w", name, err)
 	}
 	if len(args) == 2 && args[1] == "unlimited" {
 		b.Max = -1
 	} else if len(args) == 2 {
 		if b.Max, err = parseSize(args[1]); err != nil {
-			return d.Errf("app_proxy: buffer request: %w", err)
+			return d.Errf("app_proxy: %s: %w", name, err)
 		}
 		if b.Max < b.Memory {
-			return d.Errf("app_proxy: buffer request: the maximum %s is smaller than the memory %s", args[1], args[0])
+			return d.Errf("app_proxy: %s: the maximum %s is smaller than the memory %s", name, args[1], args[0])
 		}
 	}
 	return nil
@@ -262,18 +280,29 @@ func parseBodyBuffer(d *caddyfile.Dispenser, b *BodyBuffer) (err error) {
 func parseTimeouts(h *Handler, d *caddyfile.Dispenser) error {
 	h.Timeouts = new(TimeoutConfig)
 	return parseBlock(d, "timeouts", map[string]func() error{
-		"abandon": func() error {
-			abandon, err := parseDuration(d, "timeouts abandon")
-			if err != nil {
-				return err
-			}
-			if *abandon == 0 {
-				return d.Err("app_proxy: timeouts abandon: must be longer than 0")
-			}
-			h.Timeouts.Abandon = *abandon
-			return nil
+		"connect": func() error { return parsePositive(d, "timeouts connect", &h.Timeouts.Connect) },
+		"abandon": func() error { return parsePositive(d, "timeouts abandon", &h.Timeouts.Abandon) },
+		"first_byte": func() (err error) {
+			h.Timeouts.FirstByte, err = parseDuration(d, "timeouts first_byte")
+			return err
+		},
+		"whole": func() (err error) {
+			h.Timeouts.Whole, err = parseDuration(d, "timeouts whole")
+			return err
 		},
 	})
+}
+
+func parsePositive(d *caddyfile.Dispenser, name string, into *caddy.Duration) error {
+	duration, err := parseDuration(d, name)
+	if err != nil {
+		return err
+	}
+	if *duration == 0 {
+		return d.Errf("app_proxy: %s: must be longer than 0", name)
+	}
+	*into = *duration
+	return nil
 }
 
 // parseBlock parses { … } with one word a line.

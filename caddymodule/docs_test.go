@@ -17,8 +17,8 @@ import (
 // inBlocks are the words that are said within others.
 var inBlocks = map[string][]string{
 	"queue":    {"wait", "depth", "fair_by"},
-	"buffer":   {"request"},
-	"timeouts": {"abandon"},
+	"buffer":   {"request", "response"},
+	"timeouts": {"connect", "first_byte", "whole", "abandon"},
 	"class":    nil, // explained in one entry with what is in them
 	"route":    nil,
 }

@@ -63,6 +63,9 @@ type Handler struct {
 	// HideTiming leaves Server-Timing out of answers.
 	HideTiming bool `json:"hide_timing,omitempty"`
 
+	// DirectOff sends everything by way of reverse_proxy, which costs more.
+	DirectOff bool `json:"direct_off,omitempty"`
+
 	// ReverseProxy is everything that http.handlers.reverse_proxy knows:
 	// upstreams, transport, headers, health checks, …
 	ReverseProxy *reverseproxy.Handler `json:"reverse_proxy,omitempty"`
@@ -70,8 +73,10 @@ type Handler struct {
 	pool      *pool
 	front     *front.Front
 	closeIdle func() error // of a transport that Caddy does not clean up; may be nil
-	release   func()       // of the routes' metrics; may be nil
-	logger    *zap.Logger
+
+	closeDirect func() // ends the idle connections of the direct way; may be nil
+	release     func() // of the routes' metrics; may be nil
+	logger      *zap.Logger
 
 	provisioned bool // ReverseProxy was, and must be cleaned up
 }
@@ -94,20 +99,36 @@ type QueueConfig struct {
 type BufferConfig struct {
 	// Request bodies are read to their end before the request is queued.
 	Request *BodyBuffer `json:"request,omitempty"`
+
+	// Response bodies are taken from the application as fast as it gives them.
+	// Default 1 MiB and 1 GiB; over the second the application has to wait for the
+	// client.
+	Response *BodyBuffer `json:"response,omitempty"`
 }
 
 // BodyBuffer is a bounded buffer in memory and in a temporary file.
 type BodyBuffer struct {
-	// Memory is how many bytes are kept in memory. Default 64 KiB.
+	// Memory is how many bytes are kept in memory. Default 64 KiB of a request.
 	Memory int64 `json:"memory,omitempty"`
 
-	// Max is how many bytes there may be at all; over it the client gets 413.
-	// Default 10 MiB. -1: unlimited.
+	// Max is how many bytes there may be at all; over it the client of a request
+	// gets 413. Default 10 MiB of a request. -1: unlimited.
 	Max int64 `json:"max,omitempty"`
 }
 
 // TimeoutConfig bounds parts of the exchange with the application.
 type TimeoutConfig struct {
+	// Connect is how long a connection may take to come about. Default 1s.
+	Connect caddy.Duration `json:"connect,omitempty"`
+
+	// FirstByte is how long the application has for the head of its answer; then
+	// the client gets 504. 0: no limit. Default 60s.
+	FirstByte *caddy.Duration `json:"first_byte,omitempty"`
+
+	// Whole is how long an exchange may take that is no stream. 0: no limit.
+	// Default 10m.
+	Whole *caddy.Duration `json:"whole,omitempty"`
+
 	// Abandon is how long an exchange may go on after its client has left.
 	// Default 60s.
 	Abandon caddy.Duration `json:"abandon,omitempty"`
@@ -171,14 +192,12 @@ func (h *Handler) check() error {
 	case h.Queue != nil && h.Queue.Depth < 0:
 		return fmt.Errorf("app_proxy: queue depth must be at least 1, not %d", h.Queue.Depth)
 	}
-	if h.Buffer != nil && h.Buffer.Request != nil {
-		b := h.Buffer.Request
-		most := b.Max
-		if most == 0 {
-			most = front.DefaultBodyMax
+	if h.Buffer != nil {
+		if err := h.Buffer.Request.check("request", front.DefaultBodyMax); err != nil {
+			return err
 		}
-		if b.Memory < 0 || most > 0 && b.Memory > most {
-			return fmt.Errorf("app_proxy: buffer request: %d bytes in memory of at most %d make no sense", b.Memory, most)
+		if err := h.Buffer.Response.check("response", front.DefaultAnswerMax); err != nil {
+			return err
 		}
 	}
 	for i, u := range rp.Upstreams {
@@ -246,6 +265,20 @@ func bodyBufferOf(requestBuffers int64) *BodyBuffer {
 	return &BodyBuffer{Memory: requestBuffers, Max: max(requestBuffers, front.DefaultBodyMax)}
 }
 
+// check finds sizes that contradict each other. b may be nil.
+func (b *BodyBuffer) check(name string, most int64) error {
+	if b == nil {
+		return nil
+	}
+	if b.Max != 0 {
+		most = b.Max
+	}
+	if b.Memory < 0 || most > 0 && b.Memory > most {
+		return fmt.Errorf("app_proxy: buffer %s: %d bytes in memory of at most %d make no sense", name, b.Memory, most)
+	}
+	return nil
+}
+
 // String is b as the Caddyfile has it.
 func (b *BodyBuffer) String() string {
 	if b.Max < 0 {
@@ -282,6 +315,9 @@ func (h *Handler) Cleanup() error {
 	}
 	if h.release != nil {
 		h.release()
+	}
+	if h.closeDirect != nil {
+		h.closeDirect()
 	}
 	if h.closeIdle != nil {
 		err = errors.Join(err, h.closeIdle())

@@ -338,20 +338,22 @@ func TestApplicationThatBreaksOffGivesItsSlotBack(t *testing.T) {
 			rw.WriteString("what?\r\n\r\n")
 		case "/short":
 			rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+		case "/long":
+			rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + strings.Repeat("half", 1_000_000))
 		case "/ok":
 			rw.WriteString("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
 		}
 		rw.Flush()
 	})
 	d := open(t, "app_proxy "+a.addr+" {\n name breaks\n concurrency 1\n}")
-	for _, path := range []string{"/reset", "/close", "/garbage", "/short"} {
+	for _, path := range []string{"/reset", "/close", "/garbage", "/short", "/long"} {
 		res, err := d.do(t.Context(), "POST", path, strings.NewReader("x"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = io.ReadAll(res.Body)
 		res.Body.Close()
-		if path == "/short" {
+		if path == "/long" {
 			if res.StatusCode != 200 || err == nil {
 				t.Errorf("%s: %d %v: the client must see that the answer is not whole", path, res.StatusCode, err)
 			}

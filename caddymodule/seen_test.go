@@ -72,8 +72,8 @@ func TestMetricsShowWhatHappens(t *testing.T) {
 			<-leave
 		}
 		if r.URL.Path == "/broken" {
-			w.Header().Set("Content-Length", "100")
-			fmt.Fprint(w, "half")
+			w.Header().Set("Content-Length", "1000000")
+			fmt.Fprint(w, strings.Repeat("half", 100_000))
 			http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -60,6 +62,11 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Resting:        door.resting,
 		Readers:        []func(*http.Request, front.Exchange){logExchange, h.pool.metrics.Read},
 
+		Direct:  h.direct(transport),
+		Memory:  buffers,
+		Error:   failure(ctx),
+		Claimed: placeholders,
+
 		Detach:    detach,
 		Unreached: unreached,
 		Choose:    choose,
@@ -67,11 +74,13 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		FirstByte: firstByte,
 		Hold:      time.Duration(orZero(h.Hold)),
 	}
-	if h.Buffer != nil && h.Buffer.Request != nil {
-		cfg.BodyMemory, cfg.BodyMax = h.Buffer.Request.Memory, h.Buffer.Request.Max
+	if cfg.Trusted, err = h.truster(); err != nil {
+		return generation{}, err
 	}
-	if h.Timeouts != nil {
-		cfg.Abandon = time.Duration(h.Timeouts.Abandon)
+	h.amend(&cfg)
+	h.bounds(&cfg)
+	if cfg.Direct != nil {
+		h.closeDirect = cfg.Direct.Close
 	}
 	h.front = front.New(h.pool.queue, h.pool.health, cfg, h.logger)
 
@@ -102,6 +111,25 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	}, nil
 }
 
+// buffers is the memory of this process for answers on their way.
+var buffers = new(front.Budget)
+
+// bounds fills in the sizes and times that were said.
+func (h *Handler) bounds(cfg *front.Config) {
+	if b := h.Buffer; b != nil && b.Request != nil {
+		cfg.BodyMemory, cfg.BodyMax = b.Request.Memory, b.Request.Max
+	}
+	if b := h.Buffer; b != nil && b.Response != nil {
+		cfg.AnswerMemory, cfg.AnswerMax = b.Response.Memory, b.Response.Max
+	}
+	if t := h.Timeouts; t != nil {
+		if t.FirstByte != nil {
+			cfg.FirstByte = orNegative(t.FirstByte)
+		}
+		cfg.Whole, cfg.Abandon = orNegative(t.Whole), time.Duration(t.Abandon)
+	}
+}
+
 func targetsOf(upstreams reverseproxy.UpstreamPool) []admission.Target {
 	var targets []admission.Target
 	for _, u := range upstreams {
@@ -113,17 +141,20 @@ func targetsOf(upstreams reverseproxy.UpstreamPool) []admission.Target {
 // loadTransport loads the configured transport, or the default, and takes its
 // timeout for the answer's head away: when that passes, the client is answered
 // and the exchange goes on.
-func (h *Handler) loadTransport(ctx caddy.Context) (http.RoundTripper, time.Duration, error) {
+func (h *Handler) loadTransport(ctx caddy.Context) (_ http.RoundTripper, firstByte time.Duration, err error) {
 	rp := h.ReverseProxy
 	var transport http.RoundTripper
 	if rp.TransportRaw == nil {
-		t := new(reverseproxy.HTTPTransport)
+		t := &reverseproxy.HTTPTransport{DialTimeout: h.connectTimeout()}
 		if err := t.Provision(ctx); err != nil {
 			return nil, 0, fmt.Errorf("app_proxy: default transport: %w", err)
 		}
 		h.closeIdle = t.Cleanup
 		transport = t
 	} else {
+		if rp.TransportRaw, err = withDialTimeout(rp.TransportRaw, h.connectTimeout()); err != nil {
+			return nil, 0, fmt.Errorf("app_proxy: transport: %w", err)
+		}
 		mod, err := ctx.LoadModule(rp, "TransportRaw")
 		if err != nil {
 			return nil, 0, fmt.Errorf("app_proxy: transport: %w", err)
@@ -134,12 +165,33 @@ func (h *Handler) loadTransport(ctx caddy.Context) (http.RoundTripper, time.Dura
 	if t, ok := transport.(reverseproxy.BufferedTransport); ok && rp.ResponseBuffers == 0 {
 		_, rp.ResponseBuffers = t.DefaultBufferSizes()
 	}
-	var firstByte time.Duration
 	if t, ok := transport.(*reverseproxy.HTTPTransport); ok {
 		firstByte = time.Duration(t.ResponseHeaderTimeout)
 		t.Transport.ResponseHeaderTimeout = 0
 	}
 	return transport, firstByte, nil
+}
+
+// connectTimeout is how long a dial may take. An application that is there takes
+// the connection at once, busy or not: its kernel does.
+func (h *Handler) connectTimeout() caddy.Duration {
+	if h.Timeouts != nil && h.Timeouts.Connect > 0 {
+		return h.Timeouts.Connect
+	}
+	return caddy.Duration(time.Second)
+}
+
+// withDialTimeout sets the timeout of an HTTP transport that says nothing of it.
+func withDialTimeout(raw json.RawMessage, d caddy.Duration) (json.RawMessage, error) {
+	var said map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &said); err != nil {
+		return nil, err
+	}
+	if string(said["protocol"]) != `"http"` || said["dial_timeout"] != nil {
+		return raw, nil
+	}
+	said["dial_timeout"] = json.RawMessage(strconv.FormatInt(int64(d), 10))
+	return json.Marshal(said)
 }
 
 // stickyPolicies bind a request to one upstream; the others spread requests.

@@ -1,12 +1,15 @@
 package front
 
 import (
+	"cmp"
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
 // Exchange is one request, its answer, and what happened between, for readers:
@@ -17,6 +20,7 @@ type Exchange struct {
 	Upstream string        // who had it last; empty: nobody
 	Wait     time.Duration // in the queue
 	Service  time.Duration // at the application; 0: not known
+	Status   int           // of the application's answer; 0: there was none, or it is not known
 }
 
 // exchange belongs to the goroutine that serves the request; a round trip that
@@ -28,10 +32,17 @@ type exchange struct {
 	ask   admission.Ask
 	slot  *admission.Slot // claimed for the next round trip; nil once that took it
 	body  *body           // nil: the body streams
-	last  *answerBody     // of the last round trip; nil: there was none, or it had ended
+	last  io.Closer       // the last answer, where it is not at its end; may be nil
+
+	onward  onward // fields of the request as the application sees them
+	trusted bool   // what the client says of who is behind it counts
+	request upstream.Request
 
 	probe     bool  // ours, not a client's: its outcome is the caller's to judge
 	unreached bool  // the last round trip made no connection
+	unheard   bool  // the last round trip brought not one byte of an answer
+	failure   error // of the last round trip
+	again     int   // how often it was sent again although it may have arrived
 	refused   error // admission's answer to a try within Send
 }
 
@@ -45,14 +56,17 @@ func exchangeOf(ctx context.Context) *exchange {
 
 func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{front: f, began: time.Now()}
-	x.Verdict = "failed" // until it is known better: an answer that breaks off is a panic
 	x.Known, x.ask = f.know(w, r)
+	f.retries.inside.Add(1)
 	return x
 }
 
 // finish gives back what no round trip has taken over, and tells the readers.
 func (f *Front) finish(r *http.Request, x *exchange) {
 	x.end()
+	f.retries.inside.Add(-1)
+	f.retries.give(x.again)
+	x.Verdict = cmp.Or(x.Verdict, "failed") // an answer that breaks off is a panic
 	if (x.Verdict == "ok" || x.Verdict == "failed") && r.Context().Err() != nil {
 		x.Verdict = "left"
 	}
@@ -81,8 +95,16 @@ func (x *exchange) came() time.Time {
 	return x.began
 }
 
-// letIn ends the place of one who was refused before and is not now.
+// letIn makes the request ready to be sent, and ends the place of one who was
+// refused before and is not now.
 func (x *exchange) letIn(w http.ResponseWriter, r *http.Request) {
+	if x.onward.made == nil {
+		x.trusted = x.front.cfg.Trusted != nil && x.front.cfg.Trusted(r)
+		x.onward.prepare(r, x.began, x.trusted)
+	}
+	if x.front.cfg.Claimed != nil {
+		x.front.cfg.Claimed(r, &x.Exchange)
+	}
 	if !x.ask.Since.IsZero() {
 		x.front.cfg.Places.take(w.Header(), r.TLS != nil)
 	}
@@ -98,7 +120,7 @@ func (x *exchange) admit(ctx context.Context) error {
 		x.Wait += time.Since(arrived)
 		return err
 	}
-	x.slot, x.unreached = slot, false
+	x.slot, x.unreached, x.unheard, x.failure = slot, false, false, nil
 	x.Wait, x.Upstream = slot.Waited(), slot.Upstream()
 	if !x.probe {
 		x.ask.Again = slot
@@ -166,31 +188,19 @@ func tunnels(r *http.Request) bool {
 	return r.Method == http.MethodConnect && strings.HasPrefix(r.Proto, "HTTP/") && r.Header.Get(":protocol") == ""
 }
 
-// forwarded is the request as it goes on: with the whole body, whose length is
-// known now, and without the headers that are ours alone.
+// forwarded is the request as it goes on by a round tripper: with the whole body,
+// whose length is known now, and without the headers that are ours alone.
 func (x *exchange) forwarded(r *http.Request) *http.Request {
 	dropOurs(r.Header)
 	dropOurs(r.Trailer)
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	r.Header = r.Header.Clone()
+	r.Header.Del("Expect") // answered when the body was read
+	x.onward.apply(r, x.trusted)
 	if x.body != nil {
 		r.Body = x.body.open()
 		r.ContentLength = x.body.size
 		r.TransferEncoding = nil
-		if r.Header.Get("Expect") != "" { // answered when the body was read
-			r.Header = r.Header.Clone()
-			r.Header.Del("Expect")
-		}
 	}
 	return r
-}
-
-// dropOurs removes the headers by which Portner and the application talk:
-// clients must neither forge nor see them. CGI, WSGI and their like take '_' for
-// '-'.
-func dropOurs(h http.Header) {
-	for name := range h {
-		if strings.HasPrefix(name, "Portner-") || strings.HasPrefix(name, "Portner_") {
-			delete(h, name)
-		}
-	}
 }

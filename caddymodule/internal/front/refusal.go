@@ -43,6 +43,8 @@ var reasons = []struct {
 	{admission.ErrExcess, http.StatusTooManyRequests, "client-excess", "Too many requests of yours are waiting already."},
 	{admission.ErrHeld, http.StatusServiceUnavailable, "held", "The application cannot be reached at the moment."},
 	{errTooLarge, http.StatusRequestEntityTooLarge, "body-too-large", "The body is too long."},
+	{errBadAnswer, http.StatusBadGateway, "upstream-failed", "The application gave no answer that can be passed on."},
+	{errNoAnswer, http.StatusGatewayTimeout, "upstream-timeout", "The application gave no answer in time."},
 	{errTunnel, http.StatusNotImplemented, "tunnel", "There are no tunnels here."},
 	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time."},
 	{errBadBody, http.StatusBadRequest, "body-broken", "The body did not arrive whole."},

@@ -5,17 +5,101 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/upstream"
+)
+
+// send makes one attempt, by the direct way where it can.
+func (x *exchange) send(w http.ResponseWriter, r *http.Request, send Sender) error {
+	if x.goesDirect(r) {
+		return x.direct(w, r)
+	}
+	return send(w, x.forwarded(r))
+}
+
+// maySendAgain reports whether an attempt that failed may be made once more: it
+// has brought not one byte of an answer, to do it twice does no harm, and few do
+// so at the moment. In an overload it would be more of what is too much already.
+func (x *exchange) maySendAgain(r *http.Request) bool {
+	return x.unheard && x.again == 0 && repeatable(r) &&
+		!x.front.queue.Overloaded() && x.front.retries.take(&x.again)
+}
+
+// repeatable reports whether a request may arrive twice: RFC 9110, section 9.2.2,
+// or the client has said how to tell (draft-ietf-httpapi-idempotency-key-header).
+func repeatable(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil
+}
+
+// retryBudget bounds how many of the requests in hand are sent a second time: a
+// fifth, or three. More than that is no accident, and would keep alive what it
+// comes from (Bronson et al., Metastable Failures in Distributed Systems, 2021).
+type retryBudget struct {
+	inside  atomic.Int64 // requests in hand
+	running atomic.Int64 // of them, sent a second time
+}
+
+func (b *retryBudget) take(again *int) bool {
+	if b.running.Add(1) > max(3, b.inside.Load()/5) {
+		b.running.Add(-1)
+		return false
+	}
+	*again = 1
+	return true
+}
+
+func (b *retryBudget) give(again int) { b.running.Add(-int64(again)) }
+
+// isStale: the connection was closed while nobody used it, which says nothing of
+// the application's health.
+func isStale(err error) bool { return errors.Is(err, upstream.ErrStale) }
+
+// fail answers for an application that did not, or hands the error to those who
+// answer for errors here.
+func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
+	if r.Context().Err() != nil {
+		return f.refuse(w, r, x, err)
+	}
+	status, word := http.StatusBadGateway, errBadAnswer
+	if isTimeout(err) {
+		status, word = http.StatusGatewayTimeout, errNoAnswer
+	}
+	if f.cfg.Error != nil {
+		return f.cfg.Error(status, err)
+	}
+	f.log.Error("exchange failed", zap.Int("status", status), zap.String("upstream", x.Upstream),
+		zap.String("method", r.Method), zap.String("template", x.Template), zap.Error(err))
+	return f.refuse(w, r, x, word)
+}
+
+var (
+	errBadAnswer = errors.New("the application gave no answer that can be passed on")
+	errNoAnswer  = errors.New("the application gave no answer in time")
+)
+
+// timeoutError is a net.Error, so that whoever makes a status of it makes 504.
+type timeoutError string
+
+func (e timeoutError) Error() string { return string(e) }
+func (timeoutError) Timeout() bool   { return true }
+func (timeoutError) Temporary() bool { return false }
+
+const (
+	errFirstByte = timeoutError("the application sent no answer in time")
+	errWhole     = timeoutError("the application did not end its answer in time")
 )
 
 // RoundTripper returns a round tripper that uses up the slot of the request's
@@ -33,13 +117,6 @@ type roundTripper struct {
 
 var errNoSlot = errors.New("front: a round trip needs a slot, and this request has none")
 
-// errFirstByte is a net.Error, so that the client gets 504.
-type errFirstByte struct{}
-
-func (errFirstByte) Error() string   { return "the application sent no answer in time" }
-func (errFirstByte) Timeout() bool   { return true }
-func (errFirstByte) Temporary() bool { return false }
-
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchangeOf(req.Context())
 	if x == nil || x.slot == nil {
@@ -48,12 +125,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil {
 		return nil, err // the client left; Serve gives the slot back
 	}
-	d := &delivery{front: t.front, x: x, probe: x.probe, slot: x.slot, body: x.body, began: time.Now()}
-	x.slot = nil
-	d.body.retain()
-
+	d := x.deliver()
 	ctx, cancel := context.WithCancel(t.front.cfg.Detach(context.WithoutCancel(req.Context())))
-	d.cancel = cancel
+	d.line = cancelling(cancel)
 	out := req.WithContext(ctx)
 	address := *req.URL
 	out.URL = &address // reverseproxy writes to its own when it tries again
@@ -85,27 +159,25 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	case a := <-answers:
 		if a.err == nil && !asked(req, a.res) {
 			a.res.Body.Close()
-			a.err = errUnasked
+			a.err = upstream.ErrUnasked
 		}
 		if a.err != nil {
-			x.unreached = d.failed(a.err)
+			x.unreached, x.failure = d.failed(a.err), a.err
 			return nil, a.err
 		}
-		x.last = d.answered(req.Context(), a.res)
+		x.last = x.answered(req.Context(), d, a.res)
 		return a.res, nil
 	case <-req.Context().Done():
 		go d.outlive(answers)
 		return nil, req.Context().Err()
 	case <-late:
 		go d.outlive(answers)
-		return nil, errFirstByte{}
+		x.failure = errFirstByte
+		return nil, errFirstByte
 	}
 }
 
-// errUnasked: the application speaks another protocol from now on, and the client
-// would not know what to do with it.
-var errUnasked = errors.New("front: the application switches to a protocol that nobody has asked for")
-
+// asked reports whether the client wanted the protocol that an answer switches to.
 func asked(req *http.Request, res *http.Response) bool {
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		return true
@@ -119,163 +191,75 @@ type answer struct {
 	err error
 }
 
-// delivery is the application's side of an exchange. It owns the slot from the
-// moment of sending, and ends exactly once.
-type delivery struct {
-	front  *Front
-	x      *exchange // only while the client's side goes on
-	probe  bool      // nobody draws conclusions here
-	slot   *admission.Slot
-	body   *body
-	began  time.Time
-	cancel context.CancelFunc // closes the connection, unless the answer was read to its end
-
-	mu        sync.Mutex
-	ended     bool        // mu
-	answer    bool        // mu; the application has begun to answer
-	leaving   *time.Timer // mu; runs since the client left
-	abandoned bool        // mu; leaving has run out, and the connection was closed
-}
-
-// abandonQuarantine is how long the slot of an abandoned exchange stays away.
-// The connection is closed by then; most applications notice within seconds.
-const abandonQuarantine = 5 * time.Second
-
-// leave notes that nobody waits for the answer any more. The application has
-// Abandon to end it.
-func (d *delivery) leave() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ended || d.leaving != nil {
-		return
-	}
-	d.leaving = time.AfterFunc(d.front.cfg.Abandon, func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if !d.ended {
-			d.abandoned = true
-			d.cancel()
-			d.front.log.Warn("exchange abandoned: the application did not end its answer in time",
-				zap.String("upstream", d.slot.Upstream()), zap.Duration("after", time.Since(d.began)))
-		}
-	})
-}
-
-// end gives the slot back. An exchange of which nobody knows whether the
-// application has ended it keeps its slot a while longer.
-func (d *delivery) end(quarantine time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ended {
-		return
-	}
-	d.ended = true
-	if d.leaving != nil {
-		d.leaving.Stop()
-	}
-	if d.abandoned {
-		quarantine = abandonQuarantine
-	}
-	d.cancel()
-	d.body.release()
-	switch {
-	case quarantine > 0:
-		d.slot.Quarantine(quarantine)
-	case d.answer && !d.probe:
-		d.slot.Served()
-	default:
-		d.slot.Release()
-	}
-}
-
-// failed ends a delivery without an answer and reports whether the application
-// was not even reached. Health comes before the slot: the next request must not
-// get the slot of an upstream that cannot be reached.
-func (d *delivery) failed(err error) (unreached bool) {
-	if d.front.cfg.Unreached(err) {
-		if !d.probe {
-			d.front.health.DialFailed(d.slot.Upstream(), err)
-		}
-		d.end(0)
-		return true
-	}
-	if !d.probe {
-		d.front.health.Failed(d.slot.Upstream())
-	}
-	d.broken(err)
-	return false
-}
-
-// broken ends a delivery that an error of the connection has cut off.
-func (d *delivery) broken(err error) {
-	var ours net.Error
-	if errors.As(err, &ours) && ours.Timeout() {
-		// The transport has given up, the application perhaps not.
-		d.end(d.front.cfg.Abandon)
-	} else {
-		d.end(0)
-	}
-}
-
-// heard takes note of the head of an answer, and of what the application says of
-// itself in it.
-func (d *delivery) heard(res *http.Response) {
-	report := takeReport(res.Header)
-	dropOurs(res.Header)
-	dropOurs(res.Trailer)
-	d.slot.Report(report)
-	if d.probe {
-		return
-	}
-	d.front.health.Answered(d.slot.Upstream(), res.StatusCode, time.Since(d.began))
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.answer = !isStream(res.Header) // how long a stream takes is no cost
-}
-
 // timing tells the client where the time went (W3C Server Timing).
-func timing(h http.Header, queue, app time.Duration) {
-	ms := func(d time.Duration) string { return strconv.FormatFloat(d.Seconds()*1000, 'f', 1, 64) }
-	h.Add("Server-Timing", "queue;dur="+ms(queue)+", app;dur="+ms(app))
+func timing(queue, app time.Duration) string {
+	b := append(make([]byte, 0, 40), "queue;dur="...)
+	b = strconv.AppendFloat(b, queue.Seconds()*1000, 'f', 1, 64)
+	b = append(b, ", app;dur="...)
+	return string(strconv.AppendFloat(b, app.Seconds()*1000, 'f', 1, 64))
+}
+
+// took notes when the head of the answer has come.
+func (x *exchange) took(h http.Header, d *delivery) {
+	if x.probe {
+		return
+	}
+	x.Service = time.Since(d.began)
+	if !x.front.cfg.HideTiming {
+		h["Server-Timing"] = append(h["Server-Timing"], timing(x.Wait, x.Service))
+	}
 }
 
 // answered makes the application's answer fit for the client, whose context ctx
-// is. It returns the body, which must be closed, unless the exchange has ended.
-func (d *delivery) answered(ctx context.Context, res *http.Response) *answerBody {
-	d.heard(res)
-	if !d.probe {
-		d.x.Service = time.Since(d.began)
-		if !d.front.cfg.HideTiming {
-			timing(res.Header, d.x.Wait, d.x.Service)
-		}
-	}
+// is. It returns what must be closed where the exchange has not ended.
+func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response) io.Closer {
+	stream := streams(res.Header)
+	d.heard(res.StatusCode, takeReport(res.Header), stream)
+	dropOurs(res.Header)
+	dropOurs(res.Trailer)
+	x.Status = res.StatusCode
+	x.took(res.Header, d)
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		// From now on it is a connection, not an exchange. Its body must stay
 		// what it is: a ReadWriteCloser.
 		d.slot.Release()
 		d.body.release()
+		return nil
 	case res.Body == http.NoBody:
 		d.end(0)
-	default:
-		// Who copies the answer is stuck in a read while the application
-		// thinks, and does not see that the client has left.
+		return nil
+	case stream || x.probe:
 		left := d.leave
-		if isStream(res.Header) {
-			left = d.cancel // it has no end to wait for
+		if stream {
+			left = d.hangUp // it has no end to wait for
 		}
-		unwatch := context.AfterFunc(ctx, left)
-		b := &answerBody{ReadCloser: res.Body, res: res, d: d, left: left, unwatch: unwatch}
+		b := &answerBody{ReadCloser: res.Body, res: res, d: d, left: left, unwatch: context.AfterFunc(ctx, left)}
 		res.Body = b
 		return b
 	}
-	return nil
+	s := x.front.newSpool()
+	source, unwatch := res.Body, context.AfterFunc(ctx, d.leave)
+	res.Body = s
+	go func() { // ends with the answer, or after Whole, or after Abandon
+		limit := x.front.wholeTimer(d)
+		err := s.fill(source)
+		limit.Stop()
+		unwatch()
+		dropOurs(res.Trailer) // they are complete now
+		source.Close()
+		d.broken(err)
+		s.end(err)
+	}()
+	return s
 }
 
-// isStream reports whether an answer has no foreseeable end.
-func isStream(h http.Header) bool {
-	return strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") ||
-		strings.EqualFold(h.Get("X-Accel-Buffering"), "no")
+// wholeTimer ends an exchange that takes too long.
+func (f *Front) wholeTimer(d *delivery) *time.Timer {
+	if f.cfg.Whole <= 0 {
+		return time.NewTimer(0)
+	}
+	return time.AfterFunc(f.cfg.Whole-time.Since(d.began), func() { d.abandon("it takes too long") })
 }
 
 // outlive goes on with a delivery whose client has left, until the application
@@ -290,23 +274,17 @@ func (d *delivery) outlive(answers <-chan answer) {
 		a.res.Body.Close()
 		d.end(0)
 	default:
-		d.heard(a.res)
-		if isStream(a.res.Header) {
-			d.cancel()
+		stream := streams(a.res.Header)
+		d.heard(a.res.StatusCode, takeReport(a.res.Header), stream)
+		if stream {
+			d.hangUp()
 		}
 		d.drain(a.res.Body)
 	}
 }
 
-// drain reads an answer that nobody wants to its end.
-func (d *delivery) drain(body io.ReadCloser) {
-	io.Copy(io.Discard, body)
-	body.Close()
-	d.end(0)
-}
-
-// answerBody gives the slot back when the application's answer has been read to
-// its end.
+// answerBody is an answer that is passed on while it comes. It gives the slot back
+// when it has been read to its end.
 type answerBody struct {
 	io.ReadCloser
 	res     *http.Response

@@ -13,6 +13,7 @@
 package front
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -65,9 +66,37 @@ type Config struct {
 	// BodyMax is the longest request body in bytes; a longer one gets 413.
 	// Default 10 MiB.
 	BodyMax int64
+	// AnswerMemory is how much of an answer is kept in memory while its client
+	// takes it; what is more goes to a temporary file. Default 1 MiB.
+	AnswerMemory int64
+	// AnswerMax is how much of an answer is kept at all; then the application has
+	// to wait for the client. Default 1 GiB; negative: unlimited.
+	AnswerMax int64
+	// Memory bounds the buffers of everybody who shares it. Default: one of its own.
+	Memory *Budget
+
+	// Direct sends plain requests; nil: all go by Send.
+	Direct *upstream.Direct
+	// Trusted reports whether to believe what a client says of who is behind it;
+	// nil: never.
+	Trusted func(r *http.Request) bool
+	// Amend changes a copy of the request that goes to an upstream by the direct
+	// way, and AmendAnswer the answer's fields; nil: nothing to change.
+	Amend       func(r *http.Request, upstream string)
+	AmendAnswer func(r *http.Request, h http.Header, status int)
+	// Error makes an error that is answered by somebody above, for an application
+	// that gave no answer; nil: the answer is ours.
+	Error func(status int, err error) error
+	// Claimed, when not nil, is called when a request has its slot. The exchange
+	// is the request's: it may be read while that is served, by its goroutine.
+	Claimed func(r *http.Request, x *Exchange)
+
 	// FirstByte is how long a client waits for the head of the application's
-	// answer before it gets 504; 0: as long as the client likes.
+	// answer before it gets 504. Default 60s; negative: as long as it likes.
 	FirstByte time.Duration
+	// Whole is how long an exchange may take that is no stream. Then its
+	// connection is closed. Default 10m; negative: for ever.
+	Whole time.Duration
 	// Hold is how long admission keeps requests while no upstream is ready, where
 	// that is longer than tryFor.
 	Hold time.Duration
@@ -81,6 +110,11 @@ const (
 	DefaultBodyMemory = 64 << 10
 	DefaultBodyMax    = 10 << 20
 	DefaultAbandon    = 60 * time.Second
+	DefaultFirstByte  = 60 * time.Second
+	DefaultWhole      = 10 * time.Minute
+
+	DefaultAnswerMemory = 1 << 20
+	DefaultAnswerMax    = 1 << 30
 )
 
 func (c *Config) rest() {
@@ -101,19 +135,20 @@ type Front struct {
 	health *upstream.Monitor
 	cfg    Config
 	log    *zap.Logger
+
+	retries retryBudget
 }
 
 // New makes a front over a pool's queue and monitor.
 func New(queue *admission.Queue, health *upstream.Monitor, cfg Config, log *zap.Logger) *Front {
-	if cfg.BodyMemory == 0 {
-		cfg.BodyMemory = DefaultBodyMemory
-	}
-	if cfg.BodyMax == 0 {
-		cfg.BodyMax = DefaultBodyMax
-	}
-	if cfg.Abandon == 0 {
-		cfg.Abandon = DefaultAbandon
-	}
+	cfg.BodyMemory = cmp.Or(cfg.BodyMemory, DefaultBodyMemory)
+	cfg.BodyMax = cmp.Or(cfg.BodyMax, DefaultBodyMax)
+	cfg.AnswerMemory = cmp.Or(cfg.AnswerMemory, DefaultAnswerMemory)
+	cfg.AnswerMax = cmp.Or(cfg.AnswerMax, DefaultAnswerMax)
+	cfg.FirstByte = cmp.Or(cfg.FirstByte, DefaultFirstByte)
+	cfg.Whole = cmp.Or(cfg.Whole, DefaultWhole)
+	cfg.Abandon = cmp.Or(cfg.Abandon, DefaultAbandon)
+	cfg.Memory = cmp.Or(cfg.Memory, new(Budget))
 	return &Front{queue: queue, health: health, cfg: cfg, log: log}
 }
 
@@ -138,7 +173,6 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 	if err := x.readBody(w, r); err != nil {
 		return f.refuse(w, r, x, err)
 	}
-	r = x.forwarded(r)
 
 	for failing := (time.Time{}); ; {
 		// 2 Admission. Wait for a slot, which names its upstream, or be refused.
@@ -149,9 +183,9 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 		// 3 Send and copy the answer. The round trip takes the slot over and
 		// gives it back at the answer's end.
 		x.letIn(w, r)
-		err := send(w, r)
+		err := x.send(w, r, send)
 		if err == nil {
-			x.Verdict = "ok"
+			x.Verdict = cmp.Or(x.Verdict, "ok")
 			return nil
 		}
 
@@ -160,12 +194,16 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 		switch {
 		case x.refused != nil:
 			return f.refuse(w, r, x, x.refused)
-		case !x.unreached:
-			return err
-		case failing.IsZero():
+		case x.unreached && failing.IsZero():
 			failing = time.Now()
-		case time.Since(failing) >= max(tryFor, f.cfg.Hold):
+		case x.unreached && time.Since(failing) >= max(tryFor, f.cfg.Hold):
 			return f.refuse(w, r, x, admission.ErrHeld)
+		case x.unreached:
+		case x.maySendAgain(r):
+		case x.failure != nil:
+			return f.fail(w, r, x, x.failure)
+		default:
+			return err
 		}
 	}
 }

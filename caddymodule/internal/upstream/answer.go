@@ -10,8 +10,8 @@ import (
 )
 
 // Answer is what an application says to one request: first Head, then Read until
-// io.EOF, then Close, once. It belongs to one goroutine at a time; Abort alone
-// may be called by any.
+// io.EOF, then Close, once. It belongs to one goroutine at a time; Abort and
+// SetDeadline may be called by any.
 type Answer struct {
 	Status  int
 	Minor   int     // of HTTP/1
@@ -21,7 +21,7 @@ type Answer struct {
 
 	conn        *conn
 	toHEAD      bool
-	told        func(status int, fields []Field)
+	interim     int // answers before the final one
 	state       bodyState
 	left        int64 // of the body, or of the chunk
 	trailerSize int
@@ -58,35 +58,35 @@ var (
 	ErrStale = errors.New("the application has closed the connection while it was idle")
 	// ErrClosed: the connection ended before the answer did.
 	ErrClosed = errors.New("the application closed the connection before its answer was complete")
+	// ErrSilent: the connection ended before a byte of the answer had come.
+	ErrSilent = errors.New("the application closed the connection without an answer")
 	// ErrUnasked: the application speaks another protocol from now on, which
 	// nobody has asked for.
 	ErrUnasked = errors.New("the application switches to a protocol that nobody has asked for")
 )
 
-// maxInformed bounds the interim answers to one request.
-const maxInformed = 100
+// maxInterim bounds the interim answers to one request.
+const maxInterim = 100
 
-// Head reads the head of the final answer until the deadline; the zero time is
-// none. After an error for which errors.Is(err, os.ErrDeadlineExceeded) holds it
-// may be called again. All other errors are final; Close follows.
-func (a *Answer) Head(deadline time.Time) error {
-	a.conn.SetReadDeadline(deadline)
-	for range maxInformed {
-		h, err := a.conn.readHead()
-		if err != nil {
-			return a.lost(err)
-		}
-		switch {
-		case h.status == 101:
-			return a.fail(fmt.Errorf("upstream: %w", ErrUnasked))
-		case h.status >= 200:
-			a.begin(h)
-			return nil
-		case a.told != nil && h.status != 100: // 100 was for us: the body is on its way
-			a.told(h.status, h.fields)
-		}
+// Head reads the next head. While Status is less than 200 it is that of an interim answer (RFC 9110, section 15.2), and
+// another one follows. After an error for which errors.Is(err,
+// os.ErrDeadlineExceeded) holds it may be called again. All other errors are
+// final; Close follows.
+func (a *Answer) Head() error {
+	h, err := a.conn.readHead()
+	if err != nil {
+		return a.lost(err)
 	}
-	return a.fail(broken("it has more than %d interim answers", maxInformed))
+	a.Status, a.Minor, a.Fields = h.status, h.minor, h.fields
+	if h.status == 101 {
+		return a.fail(fmt.Errorf("upstream: %w", ErrUnasked))
+	}
+	if h.status >= 200 {
+		a.begin(h)
+	} else if a.interim++; a.interim > maxInterim {
+		return a.fail(broken("it has more than %d interim answers", maxInterim))
+	}
+	return nil
 }
 
 // lost says what the end of a connection means before an answer.
@@ -102,10 +102,8 @@ func (a *Answer) lost(err error) error {
 		err = sent
 	case a.conn.uses > 1:
 		err = fmt.Errorf("upstream: %w: %w", ErrStale, err)
-	case sent != nil:
-		err = fmt.Errorf("upstream: %w: %w", ErrClosed, sent)
 	default:
-		err = fmt.Errorf("upstream: %w: %w", ErrClosed, err)
+		err = fmt.Errorf("upstream: %w: %w", ErrSilent, err)
 	}
 	return a.fail(err)
 }
@@ -118,7 +116,7 @@ func (a *Answer) fail(err error) error {
 // begin takes over the head of the final answer. HEAD, 204 and 304 have no body,
 // whatever they say of one (RFC 9112, section 6.3).
 func (a *Answer) begin(h *head) {
-	a.Status, a.Minor, a.Fields, a.Length, a.close = h.status, h.minor, h.fields, h.length, h.close
+	a.Length, a.close = h.length, h.close
 	switch {
 	case a.toHEAD || h.status == 204 || h.status == 304 || h.length == 0:
 		a.state = bodyNone
@@ -134,8 +132,12 @@ func (a *Answer) begin(h *head) {
 // Ended reports whether the body was read to its end, or has none.
 func (a *Answer) Ended() bool { return a.state == bodyNone }
 
+// Buffered reports whether Read has something at hand.
+func (a *Answer) Buffered() bool { return a.state == bodyNone || a.conn.buffered() }
+
 // SetDeadline bounds all reading from now on; the zero time is none. A read that
-// fails with os.ErrDeadlineExceeded can be tried again after a new one.
+// fails with os.ErrDeadlineExceeded can be tried again after a new one. It may be
+// called at any time before Close has begun, by anybody.
 func (a *Answer) SetDeadline(t time.Time) { a.conn.SetReadDeadline(t) }
 
 // Read reads the body. It implements io.Reader; the last bytes of a body come

@@ -67,7 +67,7 @@ func (c *conn) alive() bool {
 
 // done ends an exchange.
 func (c *conn) done(again bool) {
-	c.answer.told, c.answer.upload = nil, nil
+	c.answer.upload = nil
 	if !again || c.r != c.w || c.aborted.Load() {
 		c.Conn.Close()
 		return
@@ -120,6 +120,9 @@ func (c *conn) readHead() (*head, error) {
 		}
 	}
 }
+
+// buffered reports whether a read would not wait.
+func (c *conn) buffered() bool { return c.r < c.w }
 
 // read reads into p, first what is in the buffer.
 func (c *conn) read(p []byte) (int, error) {

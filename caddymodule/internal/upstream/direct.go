@@ -80,7 +80,7 @@ func (d *Direct) Send(ctx context.Context, address string, r *Request) (*Answer,
 		return nil, err
 	}
 	a := &c.answer
-	*a = Answer{conn: c, toHEAD: r.Method == "HEAD", told: r.Informed}
+	*a = Answer{conn: c, toHEAD: r.Method == "HEAD"}
 	c.begin()
 	c.write(a, r, text)
 	return a, nil

@@ -115,8 +115,11 @@ func (a *application) ask(d *Direct, r *Request) (got, error) {
 		return got{}, err
 	}
 	defer answer.Close()
-	if err := answer.Head(time.Now().Add(10 * time.Second)); err != nil {
-		return got{}, err
+	answer.SetDeadline(time.Now().Add(10 * time.Second))
+	for answer.Status < 200 {
+		if err := answer.Head(); err != nil {
+			return got{}, err
+		}
 	}
 	g := got{Status: answer.Status, Fields: fieldText(answer.Fields)}
 	var body bytes.Buffer
@@ -206,7 +209,7 @@ func TestBrokenAnswersAreRefused(t *testing.T) {
 		"unasked 101":               "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
 		"too long":                  ok + "X: " + strings.Repeat("x", 10<<10) + "\r\n\r\n",
 		"too long, without end":     ok + "X: " + strings.Repeat("x", 100<<10),
-		"interim answers, for ever": strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", maxInformed+1),
+		"interim answers, for ever": strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", maxInterim+1),
 	}
 	const chunked = ok + "Transfer-Encoding: chunked\r\n\r\n"
 	maps.Copy(tests, map[string]string{
@@ -256,7 +259,7 @@ func TestAnswerThatBreaksOffIsAnError(t *testing.T) {
 			readRequest(r)
 			io.WriteString(conn, text)
 		})
-		if g, err := app.ask(d, &Request{}); !errors.Is(err, ErrClosed) {
+		if g, err := app.ask(d, &Request{}); !errors.Is(err, ErrClosed) && (text != "" || !errors.Is(err, ErrSilent)) {
 			t.Errorf("%q: got %+v, %v", text, g, err)
 		}
 	}
@@ -458,11 +461,13 @@ func TestHeadCanBeAskedForAgainAfterItsDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	if err := a.Head(time.Now().Add(time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
+	a.SetDeadline(time.Now().Add(time.Millisecond))
+	if err := a.Head(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("got %v, want a deadline", err)
 	}
 	close(goOn)
-	if err := a.Head(time.Time{}); err != nil || a.Status != 200 {
+	a.SetDeadline(time.Time{})
+	if err := a.Head(); err != nil || a.Status != 200 {
 		t.Fatal(a.Status, err)
 	}
 }
@@ -478,7 +483,7 @@ func TestAbortEndsReading(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Head(time.Time{}); err != nil {
+	if err := a.Head(); err != nil {
 		t.Fatal(err)
 	}
 	go a.Abort()
@@ -538,7 +543,8 @@ func BenchmarkDirect(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if err := a.Head(time.Now().Add(time.Minute)); err != nil {
+				a.SetDeadline(time.Now().Add(time.Minute))
+				if err := a.Head(); err != nil {
 					b.Fatal(err)
 				}
 				for {

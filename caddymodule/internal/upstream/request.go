@@ -33,9 +33,6 @@ type Request struct {
 	// Fresh asks for a connection of which the application cannot be about to
 	// think that it is idle: for requests that must not be sent twice.
 	Fresh bool
-	// Informed is told of interim answers (RFC 9110, section 15.2), on the
-	// goroutine that reads the head. The fields are valid during the call.
-	Informed func(status int, fields []Field)
 }
 
 // ErrRequest is wrapped by errors about a request that cannot be written without

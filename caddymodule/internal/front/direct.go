@@ -1,0 +1,423 @@
+package front
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/upstream"
+)
+
+// quick is how long the direct way waits, for the head of an answer and again
+// for the end of its body, before it makes arrangements for a long wait: somebody
+// who watches whether the client leaves, and a buffer that fills while the client
+// reads. Most answers of a small application never need them.
+const quick = 50 * time.Millisecond
+
+// goesDirect reports whether the request can go the direct way: the operator has
+// asked for nothing that it does not know, and the request's body has an end.
+func (x *exchange) goesDirect(r *http.Request) bool {
+	return x.front.cfg.Direct != nil && x.body != nil && r.Header["Upgrade"] == nil
+}
+
+// direct sends the request and copies the answer, on this goroutine. An error
+// means that nothing was written.
+func (x *exchange) direct(w http.ResponseWriter, r *http.Request) error {
+	f := x.front
+	x.compose(r)
+	d := x.deliver()
+	f.cfg.rest()
+	a, err := f.cfg.Direct.Send(context.Background(), d.slot.Upstream(), &x.request)
+	if err == nil {
+		d.connected(a)
+		err = x.head(w, r, d, a)
+	}
+	f.cfg.resume()
+	if err != nil {
+		if x.failure = err; errors.Is(err, errFirstByte) || errors.Is(err, context.Canceled) {
+			return err // somebody else goes on with it
+		}
+		x.unheard = isStale(err) || errors.Is(err, upstream.ErrSilent)
+		x.unreached = d.failed(err)
+		return err
+	}
+	return x.copyAnswer(w, r, d, a)
+}
+
+// compose makes the request as the application sees it.
+func (x *exchange) compose(r *http.Request) {
+	out := &x.request
+	*out = upstream.Request{
+		Method: r.Method, Target: r.URL.RequestURI(), Host: r.Host,
+		Header: r.Header, Drop: x.onward.drops, Extra: x.onward.made,
+		Length: x.body.size, Fresh: !repeatable(r),
+	}
+	if out.Host == "" {
+		out.Host = "localhost" // HTTP/1.0; something must stand there
+	}
+	if x.front.cfg.Amend != nil {
+		x.amend(r)
+	}
+	if x.body.size > 0 {
+		out.Body = x.body.open()
+	}
+	if len(r.Trailer) > 0 {
+		dropOurs(r.Trailer)
+		out.Length, out.Trailer = -1, r.Trailer
+		if out.Body == nil {
+			out.Body = http.NoBody
+		}
+	}
+}
+
+// amend lets the operator's own rules for fields have the last word.
+func (x *exchange) amend(r *http.Request) {
+	copied := new(http.Request)
+	*copied = *r
+	copied.Header = make(http.Header, len(r.Header)+len(x.onward.made))
+	for name, values := range r.Header {
+		if !x.onward.drops(name) {
+			copied.Header[name] = values
+		}
+	}
+	for _, f := range x.onward.made {
+		copied.Header[f.Name] = append(copied.Header[f.Name][:len(copied.Header[f.Name]):len(copied.Header[f.Name])], f.Value)
+	}
+	x.front.cfg.Amend(copied, x.Upstream)
+	x.request.Host = copied.Host
+	x.request.Header, x.request.Drop, x.request.Extra = copied.Header, nil, nil
+}
+
+// head reads the answer's head, and passes interim ones on. When the application
+// is too late for the client, somebody else waits for it.
+func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
+	limit := x.front.cfg.FirstByte
+	deadline, watched := d.began.Add(quick), false
+	if limit > 0 && limit <= quick {
+		deadline, watched = d.began.Add(limit), true
+	}
+	a.SetDeadline(deadline)
+	for a.Status < 200 {
+		switch err := a.Head(); {
+		case err == nil && a.Status > 100 && a.Status < 200: // 100 was for us
+			inform(w, a)
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case watched:
+			go d.outliveDirect(a)
+			return cmp.Or[error](r.Context().Err(), errFirstByte)
+		default:
+			watched, deadline = true, time.Time{}
+			if limit > 0 {
+				deadline = d.began.Add(limit)
+			}
+			a.SetDeadline(deadline) // before interrupt
+			defer context.AfterFunc(r.Context(), d.interrupt)()
+		}
+	}
+	return nil
+}
+
+// inform passes an interim answer on (RFC 9110, section 15.2). net/http writes
+// the fields that are set, so they are set for it alone.
+func inform(w http.ResponseWriter, a *upstream.Answer) {
+	h := w.Header()
+	own := maps.Clone(h)
+	c := connectionFields(a.Fields)
+	for _, f := range a.Fields {
+		if passes(f.Name, c) {
+			h[f.Name] = append(h[f.Name][:len(h[f.Name]):len(h[f.Name])], f.Value)
+		}
+	}
+	w.WriteHeader(a.Status)
+	clear(h)
+	maps.Copy(h, own)
+}
+
+// outliveDirect goes on with a delivery whose client has been answered, until the
+// application has ended its answer or Abandon has passed.
+func (d *delivery) outliveDirect(a *upstream.Answer) {
+	d.leave()
+	a.SetDeadline(time.Time{})
+	for a.Status < 200 {
+		if err := a.Head(); err != nil {
+			d.failed(err)
+			return
+		}
+	}
+	n := readNotes(a.Fields)
+	d.heard(a.Status, n.report, n.stream)
+	if n.stream {
+		d.hangUp()
+	}
+	d.exhaust(a)
+}
+
+// exhaust reads an answer that nobody wants to its end.
+func (d *delivery) exhaust(a *upstream.Answer) {
+	a.SetDeadline(time.Time{})
+	scratch := chunkPool.Get().(*[]byte)
+	defer chunkPool.Put(scratch)
+	for {
+		if _, err := a.Read(*scratch); err != nil {
+			d.broken(err)
+			return
+		}
+	}
+}
+
+// notes are what the door itself wants to know of an answer's fields.
+type notes struct {
+	stream   bool
+	report   admission.Report
+	listed   []string // in Connection
+	trailers []string // that are to come
+}
+
+func readNotes(fields []upstream.Field) notes {
+	var n notes
+	var contentType, buffering, incremental string
+	for _, f := range fields {
+		switch f.Name {
+		case "Content-Type":
+			contentType = f.Value
+		case "X-Accel-Buffering":
+			buffering = f.Value
+		case "Incremental":
+			incremental = f.Value
+		case "Portner-Load":
+			agentWords(f.Value, &n.report)
+		case "Endpoint-Load-Metrics":
+			n.report.Utilization = utilization(f.Value)
+		case "Connection":
+			n.listed = append(n.listed, listed([]string{f.Value})...)
+		case "Trailer":
+			n.trailers = append(n.trailers, f.Value)
+		}
+	}
+	n.stream = isStream(contentType, buffering, incremental)
+	return n
+}
+
+func connectionFields(fields []upstream.Field) []string { return readNotes(fields).listed }
+
+// passes reports whether a field of an answer goes on to the client.
+func passes(name string, listed []string) bool {
+	if hop(name) || ours(name) || name == "Endpoint-Load-Metrics" || name == "Endpoint-Load-Metrics-Bin" {
+		return false
+	}
+	for _, l := range listed {
+		if strings.EqualFold(l, name) {
+			return false
+		}
+	}
+	return true
+}
+
+// copyAnswer passes the answer on. A short one is read to its end before anything
+// is written: then the slot is free, and an answer that breaks off can still be
+// told from a whole one. A long one is buffered while it is written.
+func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
+	n := readNotes(a.Fields)
+	d.heard(a.Status, n.report, n.stream)
+	if n.stream {
+		x.writeHead(w, r, d, a, n)
+		return x.stream(w, r, d, a)
+	}
+	buf := x.front.cfg.Memory.buffer(a.Length)
+	defer x.front.cfg.Memory.release(buf)
+	have, err := readQuickly(a, *buf)
+	switch {
+	case err == io.EOF:
+		x.writeHead(w, r, d, a, n)
+		trailer := a.Trailer
+		d.end(0)
+		return x.write(w, (*buf)[:have], trailer)
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		x.failure = err
+		d.failed(err)
+		return err
+	}
+	x.writeHead(w, r, d, a, n)
+	return x.writeSpooled(w, r, d, a, (*buf)[:have])
+}
+
+// readQuickly reads the body into buf. io.EOF: that was all. nil: buf is full.
+func readQuickly(a *upstream.Answer, buf []byte) (have int, err error) {
+	if a.Ended() {
+		return 0, io.EOF
+	}
+	limited := false
+	for have < len(buf) {
+		if !limited && !a.Buffered() {
+			a.SetDeadline(time.Now().Add(quick))
+			limited = true
+		}
+		n, err := a.Read(buf[have:])
+		if have += n; err != nil {
+			return have, err
+		}
+	}
+	return have, nil
+}
+
+// writeHead writes the answer's head. The fields are added to those that Caddy
+// has set, as reverseproxy does it.
+func (x *exchange) writeHead(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, n notes) {
+	h := w.Header()
+	delete(h, "Server")
+	h["Via"] = append(h["Via"], via(1, a.Minor))
+	into := h
+	if x.front.cfg.AmendAnswer != nil {
+		into = make(http.Header, len(a.Fields))
+	}
+	values := make([]string, len(a.Fields)) // one array for all that stand alone
+	for i, f := range a.Fields {
+		if !passes(f.Name, n.listed) {
+			continue
+		}
+		if into[f.Name] == nil {
+			values[i] = f.Value
+			into[f.Name] = values[i : i+1 : i+1]
+		} else {
+			into[f.Name] = append(into[f.Name], f.Value)
+		}
+	}
+	x.Status = a.Status
+	x.took(into, d)
+	if x.front.cfg.AmendAnswer != nil {
+		x.front.cfg.AmendAnswer(r, into, a.Status)
+		for name, values := range into {
+			h[name] = append(h[name], values...)
+		}
+	}
+	if len(n.trailers) > 0 {
+		h["Trailer"] = append(h["Trailer"], n.trailers...)
+	}
+	w.WriteHeader(a.Status)
+}
+
+// write writes a body that is here, and the trailer.
+func (x *exchange) write(w http.ResponseWriter, p []byte, trailer []upstream.Field) error {
+	if len(p) > 0 {
+		if _, err := w.Write(p); err != nil {
+			x.Verdict = "left"
+			return nil
+		}
+	}
+	writeTrailer(w, trailer)
+	return nil
+}
+
+// writeTrailer sets what came behind the body. A body of unknown length must be
+// on its way by then, or net/http finds its length out, and there is no trailer.
+func writeTrailer(w http.ResponseWriter, trailer []upstream.Field) {
+	if len(trailer) == 0 {
+		return
+	}
+	http.NewResponseController(w).Flush()
+	for _, f := range trailer {
+		if !ours(f.Name) {
+			w.Header().Add(http.TrailerPrefix+f.Name, f.Value)
+		}
+	}
+}
+
+// stream passes an answer on while it comes. It has no end to wait for when the
+// client has left.
+func (x *exchange) stream(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
+	a.SetDeadline(time.Time{})
+	unwatch := context.AfterFunc(r.Context(), d.hangUp)
+	defer unwatch()
+	http.NewResponseController(w).Flush()
+	rerr, werr := relay(w, a, a.Buffered)
+	if werr != nil {
+		d.hangUp()
+		d.end(0)
+		x.Verdict = "left"
+		return nil
+	}
+	trailer := a.Trailer
+	d.broken(rerr)
+	return x.conclude(w, r, rerr, trailer)
+}
+
+// writeSpooled writes an answer that is longer than what is here already, while
+// another goroutine takes in the rest as fast as the application gives it.
+func (x *exchange) writeSpooled(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, begun []byte) error {
+	whole := time.Time{}
+	if x.front.cfg.Whole > 0 {
+		whole = d.began.Add(x.front.cfg.Whole)
+	}
+	a.SetDeadline(whole)
+	s := x.front.newSpool()
+	s.begin(begun)
+	var trailer []upstream.Field // before s has ended
+	unwatch := context.AfterFunc(r.Context(), d.leave)
+	go func() { // ends with the answer, or after Whole, or after Abandon
+		err := s.fill(a)
+		unwatch()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errWhole
+		}
+		trailer = a.Trailer
+		d.broken(err)
+		s.end(err)
+	}()
+	defer s.Close()
+	rerr, werr := relay(w, s, s.ready)
+	if werr != nil {
+		x.Verdict = "left"
+		d.leave()
+		return nil
+	}
+	return x.conclude(w, r, rerr, trailer)
+}
+
+// conclude ends an answer whose head was written. One that broke off must not look
+// like a whole one.
+func (x *exchange) conclude(w http.ResponseWriter, r *http.Request, err error, trailer []upstream.Field) error {
+	if err == io.EOF {
+		writeTrailer(w, trailer)
+		return nil
+	}
+	http.NewResponseController(w).Flush()
+	if r.Context().Err() == nil {
+		x.front.log.Warn("answer broke off", zap.String("upstream", x.Upstream), zap.String("template", x.Template), zap.Error(err))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// relay copies src to its end, and flushes whenever nothing more is at hand. It
+// returns the error of reading, io.EOF at the end, or that of writing.
+func relay(w http.ResponseWriter, src io.Reader, ready func() bool) (rerr, werr error) {
+	buf := chunkPool.Get().(*[]byte)
+	defer chunkPool.Put(buf)
+	flush := http.NewResponseController(w)
+	for {
+		n, err := src.Read(*buf)
+		if n > 0 {
+			if _, werr := w.Write((*buf)[:n]); werr != nil {
+				return nil, werr
+			}
+		}
+		if err != nil {
+			return err, nil
+		}
+		if !ready() {
+			if err := flush.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return nil, err
+			}
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package front
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/portner/portner/caddymodule/internal/upstream"
+)
+
+// hop are the fields that concern one connection alone (RFC 9110, section 7.6.1),
+// and those by which a message is framed, which is done anew. Names are canonical.
+func hop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Alt-Svc":
+		return true
+	}
+	return false
+}
+
+// listed are the further fields that a Connection field names as its own, in
+// lower case.
+func listed(connection []string) []string {
+	var names []string
+	for _, line := range connection {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.ToLower(textproto.TrimString(name)); name != "" && name != "close" && name != "keep-alive" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// ours reports whether Portner and the application talk by a field: clients must
+// neither forge nor see it. CGI, WSGI and their like take '_' for '-'.
+func ours(name string) bool {
+	return strings.HasPrefix(name, "Portner-") || strings.HasPrefix(name, "Portner_")
+}
+
+// dropOurs removes our fields.
+func dropOurs(h http.Header) {
+	for name := range h {
+		if ours(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// onward says which fields of a request go on to the application as they are, and
+// which are made for it.
+type onward struct {
+	listed []string // in the request's Connection
+	made   []upstream.Field
+}
+
+// drops reports whether a field of the client's does not go on.
+func (o *onward) drops(name string) bool {
+	switch name {
+	case "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "X-Request-Id", "X-Request-Start", "Expect":
+		return true
+	}
+	if hop(name) || ours(name) {
+		return true
+	}
+	for _, l := range o.listed {
+		if strings.EqualFold(l, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// prepare finds out what goes on of a request. What clients say of themselves
+// counts only where the operator trusts the address that they come from.
+func (o *onward) prepare(r *http.Request, arrived time.Time, trusted bool) {
+	h := r.Header
+	o.made = o.made[:0]
+	o.listed = nil
+	if c := h["Connection"]; c != nil {
+		o.listed = listed(c)
+	}
+	add := func(name, value string) {
+		if value != "" {
+			o.made = append(o.made, upstream.Field{Name: name, Value: value})
+		}
+	}
+	keep := func(name string) string {
+		if !trusted {
+			return ""
+		}
+		return strings.Join(h[name], ", ")
+	}
+	client, _, err := net.SplitHostPort(r.RemoteAddr)
+	client, _, _ = strings.Cut(client, "%") // the zone of an IPv6 address
+	proto := "http"
+	if r.TLS != nil {
+		proto = "https"
+		if !r.TLS.HandshakeComplete {
+			add("Early-Data", "1") // RFC 8470, section 5.1
+		}
+	}
+	if err == nil || trusted && r.RemoteAddr == "@" {
+		add("X-Forwarded-For", joinList(keep("X-Forwarded-For"), client))
+		add("X-Forwarded-Proto", or(last(h["X-Forwarded-Proto"], trusted), proto))
+		add("X-Forwarded-Host", or(last(h["X-Forwarded-Host"], trusted), r.Host))
+	}
+	add("Forwarded", joinList(keep("Forwarded"), forwarded(client, r.Host, proto)))
+	add("X-Request-Start", or(keep("X-Request-Start"), startText(arrived)))
+	add("X-Request-Id", requestID(h["X-Request-Id"]))
+	add("Via", via(r.ProtoMajor, r.ProtoMinor))
+	if wantsTrailers(h["Te"]) {
+		add("Te", "trailers")
+	}
+}
+
+// via is what RFC 9110, section 7.6.3, wants to be said of the message.
+func via(major, minor int) string {
+	switch {
+	case major == 1 && minor == 1:
+		return "1.1 Caddy"
+	case major == 2 && minor == 0:
+		return "2.0 Caddy"
+	}
+	return strconv.Itoa(major) + "." + strconv.Itoa(minor) + " Caddy"
+}
+
+// forwarded is the element of RFC 7239 for one client; who is no IP address is
+// unknown.
+func forwarded(client, host, proto string) string {
+	node := client
+	switch {
+	case client == "":
+		node = "unknown"
+	case strings.Contains(client, ":"):
+		node = `"[` + client + `]"`
+	}
+	text := "for=" + node + ";proto=" + proto
+	if host != "" && !strings.ContainsAny(host, "\"\\") {
+		text += `;host="` + host + `"`
+	}
+	return text
+}
+
+// startText is when the request came, as New Relic, Scout and others read it:
+// milliseconds since 1970.
+func startText(t time.Time) string { return "t=" + strconv.FormatInt(t.UnixMilli(), 10) }
+
+// maxRequestID is how long an id of the client's may be.
+const maxRequestID = 128
+
+// requestID keeps the id that the client has given, so that its log and ours can
+// be laid side by side, or makes one of 128 random bits. Nothing is kept secret by
+// it.
+func requestID(given []string) string {
+	if len(given) == 1 && isRequestID(given[0]) {
+		return given[0]
+	}
+	var id [32]byte
+	const digits = "0123456789abcdef"
+	a, b := rand.Uint64(), rand.Uint64()
+	for i := range 16 {
+		id[i], id[16+i] = digits[a&15], digits[b&15]
+		a, b = a>>4, b>>4
+	}
+	return string(id[:])
+}
+
+func isRequestID(id string) bool {
+	for i := range len(id) {
+		c := id[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("-_.:/+=", rune(c)) {
+			return false
+		}
+	}
+	return id != "" && len(id) <= maxRequestID
+}
+
+func wantsTrailers(te []string) bool {
+	for _, line := range te {
+		for item := range strings.SplitSeq(line, ",") {
+			item, _, _ = strings.Cut(item, ";")
+			if strings.EqualFold(textproto.TrimString(item), "trailers") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func joinList(prior, item string) string {
+	switch {
+	case prior == "":
+		return item
+	case item == "":
+		return prior
+	}
+	return prior + ", " + item
+}
+
+func last(values []string, trusted bool) string {
+	if !trusted || len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// apply writes what prepare has found into a request, for who sends by a map.
+// X-Forwarded-*, Via and Te are left to reverseproxy, which has the same rules.
+func (o *onward) apply(r *http.Request, trusted bool) {
+	if !trusted {
+		delete(r.Header, "Forwarded")
+	}
+	for _, f := range o.made {
+		switch f.Name {
+		case "Forwarded", "X-Request-Start", "X-Request-Id":
+			r.Header[f.Name] = []string{f.Value}
+		}
+	}
+}

@@ -1,0 +1,353 @@
+package front
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// Budget is the memory that all buffers share. What does not fit in it goes to
+// temporary files. Safe for concurrent use.
+type Budget struct {
+	// Max is in bytes. Default DefaultBudget.
+	Max  int64
+	used atomic.Int64
+}
+
+// DefaultBudget is what the buffers of a process take at the most: enough for a
+// few thousand answers on their way, a part of the smallest servers' memory.
+const DefaultBudget = 256 << 20
+
+// Used is how much is taken, in bytes.
+func (b *Budget) Used() int64 { return b.used.Load() }
+
+func (b *Budget) take(n int64) bool {
+	most := b.Max
+	if most == 0 {
+		most = DefaultBudget
+	}
+	if b.used.Add(n) <= most {
+		return true
+	}
+	b.used.Add(-n)
+	return false
+}
+
+func (b *Budget) give(n int64) { b.used.Add(-n) }
+
+// Sizes of the buffers into which an answer is read at once. A page of a small
+// application fits into the second; the smallest is for when the budget is used up.
+const (
+	tinyBuffer  = 4 << 10
+	pageBuffer  = 32 << 10
+	largeBuffer = 256 << 10
+)
+
+var (
+	tinyBuffers  = sync.Pool{New: func() any { b := make([]byte, tinyBuffer); return &b }}
+	chunkPool    = sync.Pool{New: func() any { b := make([]byte, pageBuffer); return &b }}
+	largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
+)
+
+// buffer is for an answer of so many bytes, or for its beginning.
+func (b *Budget) buffer(length int64) *[]byte {
+	switch {
+	case length > pageBuffer && length <= largeBuffer && b.take(largeBuffer):
+		return largeBuffers.Get().(*[]byte)
+	case b.take(pageBuffer):
+		return chunkPool.Get().(*[]byte)
+	}
+	return tinyBuffers.Get().(*[]byte)
+}
+
+func (b *Budget) release(buf *[]byte) {
+	switch len(*buf) {
+	case largeBuffer:
+		largeBuffers.Put(buf)
+		b.give(largeBuffer)
+	case pageBuffer:
+		chunkPool.Put(buf)
+		b.give(pageBuffer)
+	default:
+		tinyBuffers.Put(buf)
+	}
+}
+
+// spool holds what an application has said and its client has not taken yet: in
+// memory, behind that in a temporary file without a name, and behind that the
+// application has to wait. One goroutine fills it and one reads it, until the
+// reader closes it; what comes then is thrown away.
+//
+// Always: bytes come out in the order in which they went in; while there are any
+// in the file, none go to memory.
+type spool struct {
+	budget *Budget
+	memory int64 // the most in memory
+	most   int64 // the most at all; <= 0: no bound
+
+	mu      sync.Mutex
+	changed sync.Cond // mu; something was added or taken, or an end has come
+	chunks  []chunk   // mu; oldest first
+	inMem   int64     // mu; bytes of pooled chunks, with their free parts
+	filling bool      // mu; somebody writes to the free part of the last chunk
+	file    *os.File  // set once by the filler, closed when both have ended
+	read    int64     // mu; of the file
+	written int64     // mu; of the file
+	noFile  bool      // mu; there can be none: memory and waiting must do
+	err     error     // mu; how the filling ended; io.EOF: well
+	closed  bool      // mu; nobody reads any more
+	users   int       // mu; filler and reader
+}
+
+// chunk is a part of the memory; [r:w] has not been taken.
+type chunk struct {
+	b      []byte
+	r, w   int
+	pooled bool // b belongs to chunkPool, and is charged to the budget
+}
+
+// chunkSize is that of chunkPool.
+const chunkSize = pageBuffer
+
+var errSpoolClosed = errors.New("front: nobody reads this answer")
+
+func (f *Front) newSpool() *spool {
+	return newSpool(f.cfg.Memory, f.cfg.AnswerMemory, f.cfg.AnswerMax)
+}
+
+func newSpool(budget *Budget, memory, most int64) *spool {
+	s := &spool{budget: budget, memory: memory, most: most, users: 2}
+	s.changed.L = &s.mu
+	return s
+}
+
+// begin adds what is there already.
+func (s *spool) begin(p []byte) {
+	for len(p) > 0 {
+		c, ok := s.room()
+		if !ok {
+			s.spill(p)
+			return
+		}
+		n := copy(c, p)
+		s.added(n)
+		p = p[n:]
+	}
+}
+
+// fill reads src to its end, as fast as it comes, and returns its error: io.EOF
+// when all is well. Then end must be called.
+func (s *spool) fill(src io.Reader) error {
+	scratch := chunkPool.Get().(*[]byte)
+	defer chunkPool.Put(scratch)
+	for {
+		var n int
+		var err error
+		if room, ok := s.room(); ok {
+			n, err = src.Read(room)
+			s.added(n)
+		} else {
+			n, err = src.Read(*scratch)
+			s.spill((*scratch)[:n])
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// room is free memory behind the last chunk, to be followed by added. There is
+// none while the file is not empty.
+func (s *spool) room() ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.written > s.read || s.closed {
+		return nil, false
+	}
+	if s.written > 0 { // all of the file has been read: it begins anew
+		s.read, s.written = 0, 0
+		s.file.Truncate(0)
+	}
+	if n := len(s.chunks); n == 0 || s.chunks[n-1].w == len(s.chunks[n-1].b) {
+		if s.inMem+chunkSize > s.memory || !s.budget.take(chunkSize) {
+			return nil, false
+		}
+		s.inMem += chunkSize
+		s.chunks = append(s.chunks, chunk{b: *chunkPool.Get().(*[]byte), pooled: true})
+	}
+	s.filling = true
+	c := &s.chunks[len(s.chunks)-1]
+	return c.b[c.w:], true
+}
+
+// added notes that n bytes were put into the room.
+func (s *spool) added(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.filling = false
+	if s.closed {
+		return
+	}
+	s.chunks[len(s.chunks)-1].w += n
+	s.changed.Broadcast()
+}
+
+// spill puts p into the file, when there is room in it.
+func (s *spool) spill(p []byte) {
+	for len(p) > 0 {
+		s.mu.Lock()
+		for !s.closed && s.fullLocked(int64(len(p))) {
+			s.changed.Wait()
+		}
+		if !s.closed && s.noFile {
+			s.chunks = append(s.chunks, chunk{b: bytes.Clone(p), w: len(p)})
+			s.changed.Broadcast()
+		}
+		done, at := s.closed || s.noFile, s.written
+		s.mu.Unlock()
+		if done {
+			return
+		}
+		n, err := s.writeAt(p, at)
+		p = p[n:]
+		s.mu.Lock()
+		s.written += int64(n)
+		s.noFile = s.noFile || err != nil // the disk is full, perhaps: go on without it
+		s.changed.Broadcast()
+		s.mu.Unlock()
+	}
+}
+
+// fullLocked reports whether n more bytes must wait for the reader.
+func (s *spool) fullLocked(n int64) bool {
+	return s.unreadLocked() && (s.noFile || s.most > 0 && s.written-s.read+n > s.most-s.memory)
+}
+
+func (s *spool) unreadLocked() bool {
+	return s.written > s.read || len(s.chunks) > 1 || len(s.chunks) == 1 && s.chunks[0].r < s.chunks[0].w
+}
+
+func (s *spool) writeAt(p []byte, at int64) (int, error) {
+	if s.file == nil {
+		file, err := os.CreateTemp("", "portner-answer-*")
+		if err != nil {
+			return 0, err
+		}
+		os.Remove(file.Name())
+		s.mu.Lock()
+		s.file = file
+		s.mu.Unlock()
+	}
+	return s.file.WriteAt(p, at)
+}
+
+// end notes how the filling has ended.
+func (s *spool) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+	s.leaveLocked()
+	s.changed.Broadcast()
+}
+
+// leaveLocked closes the file when neither filler nor reader is left.
+func (s *spool) leaveLocked() {
+	if s.users--; s.users == 0 && s.file != nil {
+		s.file.Close()
+	}
+}
+
+// Read waits for something to read. After the last byte it returns the error by
+// which the filling has ended.
+func (s *spool) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if len(s.chunks) > 1 && s.chunks[0].r == s.chunks[0].w {
+			s.dropLocked()
+			continue
+		}
+		switch {
+		case s.closed:
+			return 0, errSpoolClosed
+		case len(s.chunks) > 0 && s.chunks[0].r < s.chunks[0].w:
+			return s.takeLocked(p), nil
+		case s.written > s.read:
+			return s.readFileLocked(p)
+		case s.err != nil:
+			return 0, s.err
+		}
+		s.changed.Wait()
+	}
+}
+
+// ready reports whether Read would not wait.
+func (s *spool) ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err != nil || s.unreadLocked()
+}
+
+func (s *spool) takeLocked(p []byte) int {
+	c := &s.chunks[0]
+	n := copy(p, c.b[c.r:c.w])
+	if c.r += n; c.r == len(c.b) {
+		s.dropLocked()
+	}
+	s.changed.Broadcast()
+	return n
+}
+
+// dropLocked gives the first chunk back.
+func (s *spool) dropLocked() {
+	c := s.chunks[0]
+	last := len(s.chunks) == 1
+	s.chunks[0] = chunk{}
+	s.chunks = s.chunks[1:]
+	if !c.pooled {
+		return
+	}
+	s.budget.give(chunkSize)
+	s.inMem -= chunkSize
+	if !last || !s.filling { // else it is still written to
+		chunkPool.Put(&c.b)
+	}
+}
+
+// readFileLocked reads from the file with the lock released; the filler only adds
+// behind.
+func (s *spool) readFileLocked(p []byte) (int, error) {
+	for len(s.chunks) > 0 {
+		s.dropLocked() // read to its end, and the file is behind it
+	}
+	p = p[:min(int64(len(p)), s.written-s.read)]
+	file, at := s.file, s.read
+	s.mu.Unlock()
+	n, err := file.ReadAt(p, at)
+	s.mu.Lock()
+	if n == 0 && err != nil {
+		return 0, err
+	}
+	s.read += int64(n)
+	s.changed.Broadcast()
+	return n, nil
+}
+
+// Close ends the reading. It is safe to call twice.
+func (s *spool) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	for len(s.chunks) > 0 {
+		s.dropLocked()
+	}
+	s.leaveLocked()
+	s.changed.Broadcast()
+	return nil
+}
