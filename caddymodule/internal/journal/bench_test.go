@@ -1,0 +1,106 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// BenchmarkAppend is durable appends of 1 KiB by 256 clients at once, to the real
+// disk, with the application away.
+func BenchmarkAppend(b *testing.B) {
+	for _, sealed := range []bool{false, true} {
+		b.Run(fmt.Sprintf("sealed=%v", sealed), func(b *testing.B) {
+			opts := Options{Limits: Limits{MaxBytes: 1 << 40, PerClient: -1}}
+			if sealed {
+				opts.Secret = make([]byte, 32)
+			}
+			j := openIn(b, b.TempDir(), opts)
+			appendMany(b, j, b.N, 256)
+		})
+	}
+}
+
+// appendMany appends n writes by so many clients at once, and reports the
+// latencies they saw.
+func appendMany(b *testing.B, j *Journal, n, clients int) {
+	body := strings.Repeat("x", 1024)
+	took := make([]time.Duration, n)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range clients {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				start := time.Now()
+				l, err := j.Append(context.Background(), write("lane", body))
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				took[i] = time.Since(start)
+				l.Accept()
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	slices.Sort(took)
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "appends/s")
+	b.ReportMetric(float64(took[n/2].Microseconds())/1000, "p50-ms")
+	b.ReportMetric(float64(took[n*99/100].Microseconds())/1000, "p99-ms")
+	b.ReportMetric(float64(took[n-1].Microseconds())/1000, "max-ms")
+}
+
+// residentBytes is what the system says the process has in memory.
+func residentBytes() int64 {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+// BenchmarkMillion fills a journal with a million entries that are not delivered,
+// and opens it again. JOURNAL_ENTRIES changes how many.
+func BenchmarkMillion(b *testing.B) {
+	n := 1_000_000
+	if env := os.Getenv("JOURNAL_ENTRIES"); env != "" {
+		n, _ = strconv.Atoi(env)
+	}
+	dir := b.TempDir()
+	opts := Options{Limits: Limits{MaxBytes: 1 << 40, PerClient: -1}}
+	for range b.N {
+		j := openIn(b, dir, opts)
+		for tenth := range 10 {
+			appendMany(b, j, n/10, 256)
+			if tenth == 0 || tenth == 9 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				b.ReportMetric(float64(m.HeapInuse>>20), fmt.Sprintf("heap-MiB-%d%%", 10*(tenth+1)))
+				b.ReportMetric(float64(residentBytes()>>20), fmt.Sprintf("rss-MiB-%d%%", 10*(tenth+1)))
+			}
+		}
+		if err := j.Close(); err != nil {
+			b.Fatal(err)
+		}
+		start := time.Now()
+		j = openIn(b, dir, opts)
+		b.ReportMetric(time.Since(start).Seconds(), "open-s")
+		var app application
+		j.Deliver(app.send)
+		until(b, j, "a first delivery", func() bool { return len(app.taken()) > 0 })
+		b.ReportMetric(time.Since(start).Seconds(), "first-delivery-s")
+		_ = j.Close()
+	}
+}

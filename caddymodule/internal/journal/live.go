@@ -1,0 +1,195 @@
+package journal
+
+import "time"
+
+// Live is an entry in the hands of its own request: it is sent by that request,
+// and by nobody else, until it is accepted and its attempt has ended.
+type Live struct {
+	j     *Journal
+	entry *Entry
+	lane  *lane
+	tries tries
+
+	// All under j.mu.
+	held      bool // in lane.held
+	durable   bool
+	abandoned bool // its request left before the commit
+	accepted  bool
+	begun     bool
+	running   bool // an attempt
+	over      bool // it has ended, and the store will know
+}
+
+// Entry is what was kept. Nobody may change it.
+func (l *Live) Entry() *Entry { return l.entry }
+
+// hold is called by the committer when the entry has its seq. No other commit
+// goes on then, and the sums are exact: if all open entries are held by somebody,
+// a new lane has no backlog, and nothing has to be read.
+func (l *Live) hold() {
+	j := l.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	key := l.entry.lane()
+	fresh := j.lanes[key] == nil
+	l.lane = j.laneLocked(key)
+	if fresh && j.store.totals().open == j.durable {
+		l.lane.backlog, l.lane.unsure = false, false
+	}
+	l.lane.held[l.entry.Seq] = l
+	l.held = true
+}
+
+// committed is called by the committer.
+func (l *Live) committed(err error) {
+	j := l.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !l.held {
+		return // refused before it had a seq
+	}
+	if err != nil {
+		l.letGoLocked()
+		return
+	}
+	l.durable = true
+	j.durable++
+	j.counts.appended.Add(1)
+	if l.abandoned {
+		l.acceptLocked()
+	}
+}
+
+// abandon gives an entry away that is not committed yet. False: it is.
+func (l *Live) abandon() bool {
+	l.j.mu.Lock()
+	defer l.j.mu.Unlock()
+	l.abandoned = !l.durable
+	return l.abandoned
+}
+
+// letGoLocked ends the request's hold.
+func (l *Live) letGoLocked() {
+	if !l.held {
+		return
+	}
+	l.held = false
+	delete(l.lane.held, l.entry.Seq)
+	if l.durable {
+		l.j.durable--
+	}
+}
+
+// Begin reports whether the request may send its entry now, and counts the
+// attempt as begun: End must follow. False when entries of the lane that were
+// accepted earlier have not been delivered; then Accept is what remains.
+func (l *Live) Begin() bool {
+	j := l.j
+	j.resolve(l.lane)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if l.begun || l.accepted || l.lane.backlog || l.lane.late > 0 {
+		return false
+	}
+	l.begun, l.running = true, true
+	l.tries.attempts++
+	j.counts.attempts.Add(1)
+	return true
+}
+
+// Accept says that the client is told so now. True: tell it. False: it has been
+// told already, or the application's answer came first and is for the client.
+//
+// Afterwards the journal delivers the entry; if its attempt runs, that one goes
+// on, and no second one starts beside it. To call it twice does no harm: defer it.
+func (l *Live) Accept() bool {
+	l.j.mu.Lock()
+	defer l.j.mu.Unlock()
+	return l.acceptLocked()
+}
+
+func (l *Live) acceptLocked() bool {
+	if l.accepted || l.over {
+		return false
+	}
+	l.accepted = true
+	if l.running {
+		l.lane.late++
+		return true
+	}
+	l.giveLocked()
+	return true
+}
+
+// giveLocked hands the entry over to the scheduler.
+func (l *Live) giveLocked() {
+	l.letGoLocked()
+	lane, now := l.lane, time.Now()
+	if l.begun {
+		lane.backOff(now, now.Add(backoff(1)))
+	}
+	l.j.backlogLocked(lane, l.entry.Seq)
+}
+
+// End tells how the attempt ended that Begin began. True: the outcome is final
+// and the client has not been told anything: its answer is the client's. A
+// repeat finds it as soon as it has been said.
+func (l *Live) End(o Outcome) bool {
+	j := l.j
+	now := time.Now()
+	j.heard(o.Kind)
+	j.mu.Lock()
+	if !l.running {
+		j.mu.Unlock()
+		return false
+	}
+	l.running = false
+	if l.accepted {
+		l.lane.late--
+	}
+	if !o.Kind.Final() {
+		l.failedLocked(o, now)
+		j.mu.Unlock()
+		return false
+	}
+	l.over = true
+	accepted := l.accepted
+	j.freeLocked(l.lane)
+	j.mu.Unlock()
+
+	keep := l.entry.KeepAnswer
+	if !accepted && l.entry.Made {
+		keep = 0 // nobody knows its id
+	}
+	j.conclude(l, o, accepted, keep, now)
+	return !accepted
+}
+
+// failedLocked is for an attempt that came to nothing.
+func (l *Live) failedLocked(o Outcome, now time.Time) {
+	l.j.count(&l.tries, o.Kind, l.lane, now)
+	l.tries.next = now.Add(backoff(1))
+	l.j.store.note(l.entry, l.tries, func(error) {}) // what is forgotten is only counted anew
+	if l.accepted {
+		l.giveLocked()
+		l.j.freeLocked(l.lane)
+	}
+}
+
+// conclude ends an entry in the store. It is held until that is done, so that
+// nobody sends it meanwhile.
+func (j *Journal) conclude(l *Live, o Outcome, accepted bool, keep time.Duration, now time.Time) {
+	d := &ending{attempts: l.tries.attempts, at: now, answer: o.Answer.kept()}
+	if o.Kind == Rejected && accepted {
+		d.reason = ReasonRejected
+		j.counts.rejected.Add(1)
+		j.bury(l, d)
+		return
+	}
+	j.store.settle(l.entry, d, keep, func(err error) {
+		if err == nil {
+			j.counts.delivered.Add(1)
+		}
+		j.concluded(l, err)
+	})
+}
