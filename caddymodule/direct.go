@@ -42,7 +42,7 @@ func (h *Handler) direct(transport http.RoundTripper) *upstream.Direct {
 func isPlain(t *reverseproxy.HTTPTransport) bool {
 	return t.TLS == nil && t.ProxyProtocol == "" && t.MaxConnsPerHost == 0 &&
 		t.ReadTimeout == 0 && t.WriteTimeout == 0 && // these wrap the connection
-		t.NetworkProxyRaw == nil && t.ForwardProxyURL == "" && !proxyInEnvironment() && //lint:ignore SA1019 it still works
+		t.NetworkProxyRaw == nil && t.ForwardProxyURL == "" && !proxyInEnvironment() &&
 		slices.Contains(t.Versions, "1.1") && !slices.Contains(t.Versions, "h2c") && !slices.Contains(t.Versions, "3")
 }
 

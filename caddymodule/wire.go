@@ -20,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/front"
@@ -60,7 +61,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Places:         h.pool.places,
 		HideTiming:     h.HideTiming,
 		Resting:        door.resting,
-		Readers:        []func(*http.Request, front.Exchange){logExchange, h.pool.metrics.Read},
+		Readers:        []func(*http.Request, front.Exchange){h.pool.metrics.Read},
 
 		Direct:  h.direct(transport),
 		Memory:  buffers,
@@ -73,6 +74,9 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Sticky:    sticky,
 		FirstByte: firstByte,
 		Hold:      time.Duration(orZero(h.Hold)),
+	}
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); !ok || server.Logs != nil {
+		cfg.Readers = append(cfg.Readers, logExchange)
 	}
 	if cfg.Trusted, err = h.truster(); err != nil {
 		return generation{}, err
@@ -333,12 +337,21 @@ func logExchange(r *http.Request, x front.Exchange) {
 	if !ok {
 		return
 	}
-	extra.Add(zap.String("verdict", x.Verdict))
-	extra.Add(zap.String("class", x.Class))
-	extra.Add(zap.String("template", x.Template))
-	extra.Add(zap.String("upstream", x.Upstream))
-	extra.Add(zap.Duration("queue_wait", x.Wait))
-	extra.Add(zap.Duration("service_time", x.Service))
+	extra.Add(zap.Inline(logged(x))) // one instead of many: each costs an entry of a map
+}
+
+// logged is an exchange as the access log shows it.
+type logged front.Exchange
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (x logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("verdict", x.Verdict)
+	enc.AddString("class", x.Class)
+	enc.AddString("template", x.Template)
+	enc.AddString("upstream", x.Upstream)
+	enc.AddDuration("queue_wait", x.Wait)
+	enc.AddDuration("service_time", x.Service)
+	return nil
 }
 
 // detach implements front.Config.Detach: Caddy's variables are a plain map that

@@ -20,6 +20,9 @@ type body struct {
 	refs atomic.Int32
 }
 
+// noBody is everybody's: there is nothing to release.
+var noBody = &body{}
+
 // errTooLarge: the body is longer than BodyMax.
 var errTooLarge = errors.New("request body is too large")
 
@@ -30,11 +33,11 @@ var errBadBody = errors.New("request body could not be read")
 // errTooLarge, an error that wraps errBadBody, the context's error when the
 // client left, or that of the temporary file.
 func readBody(w http.ResponseWriter, r *http.Request, memory, max int64) (*body, error) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 { // Caddy wraps even no body
+		return noBody, nil
+	}
 	b := &body{}
 	b.refs.Store(1)
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 { // Caddy wraps even no body
-		return b, nil
-	}
 	if max > 0 && r.ContentLength > max {
 		return nil, errTooLarge
 	}

@@ -58,7 +58,7 @@ func (x *exchange) compose(r *http.Request) {
 	out := &x.request
 	*out = upstream.Request{
 		Method: r.Method, Target: r.URL.RequestURI(), Host: r.Host,
-		Header: r.Header, Drop: x.onward.drops, Extra: x.onward.made,
+		Header: r.Header, Drop: &x.onward, Extra: x.onward.made,
 		Length: x.body.size, Fresh: !repeatable(r),
 	}
 	if out.Host == "" {
@@ -85,7 +85,7 @@ func (x *exchange) amend(r *http.Request) {
 	*copied = *r
 	copied.Header = make(http.Header, len(r.Header)+len(x.onward.made))
 	for name, values := range r.Header {
-		if !x.onward.drops(name) {
+		if !x.onward.Drops(name) {
 			copied.Header[name] = values
 		}
 	}
@@ -276,25 +276,29 @@ func readQuickly(a *upstream.Answer, buf []byte) (have int, err error) {
 func (x *exchange) writeHead(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, n notes) {
 	h := w.Header()
 	delete(h, "Server")
-	h["Via"] = append(h["Via"], via(1, a.Minor))
+	values := make([]string, 0, len(a.Fields)+2) // one array for all that stand alone
+	set := func(h http.Header, name, value string) {
+		if h[name] != nil {
+			h[name] = append(h[name], value)
+			return
+		}
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	set(h, "Via", via(1, a.Minor))
 	into := h
 	if x.front.cfg.AmendAnswer != nil {
 		into = make(http.Header, len(a.Fields))
 	}
-	values := make([]string, len(a.Fields)) // one array for all that stand alone
-	for i, f := range a.Fields {
-		if !passes(f.Name, n.listed) {
-			continue
-		}
-		if into[f.Name] == nil {
-			values[i] = f.Value
-			into[f.Name] = values[i : i+1 : i+1]
-		} else {
-			into[f.Name] = append(into[f.Name], f.Value)
+	for _, f := range a.Fields {
+		if passes(f.Name, n.listed) {
+			set(into, f.Name, f.Value)
 		}
 	}
 	x.Status = a.Status
-	x.took(into, d)
+	if text := x.took(d); text != "" {
+		set(into, "Server-Timing", text)
+	}
 	if x.front.cfg.AmendAnswer != nil {
 		x.front.cfg.AmendAnswer(r, into, a.Status)
 		for name, values := range into {

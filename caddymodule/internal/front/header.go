@@ -1,6 +1,7 @@
 package front
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -57,10 +58,14 @@ func dropOurs(h http.Header) {
 type onward struct {
 	listed []string // in the request's Connection
 	made   []upstream.Field
+	room   [maxMade]upstream.Field // for made
 }
 
-// drops reports whether a field of the client's does not go on.
-func (o *onward) drops(name string) bool {
+// maxMade is how many fields prepare makes at the most.
+const maxMade = 9
+
+// Drops reports whether a field of the client's does not go on.
+func (o *onward) Drops(name string) bool {
 	switch name {
 	case "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "X-Request-Id", "X-Request-Start", "Expect":
 		return true
@@ -80,21 +85,9 @@ func (o *onward) drops(name string) bool {
 // counts only where the operator trusts the address that they come from.
 func (o *onward) prepare(r *http.Request, arrived time.Time, trusted bool) {
 	h := r.Header
-	o.made = o.made[:0]
-	o.listed = nil
+	o.made, o.listed = o.room[:0], nil
 	if c := h["Connection"]; c != nil {
 		o.listed = listed(c)
-	}
-	add := func(name, value string) {
-		if value != "" {
-			o.made = append(o.made, upstream.Field{Name: name, Value: value})
-		}
-	}
-	keep := func(name string) string {
-		if !trusted {
-			return ""
-		}
-		return strings.Join(h[name], ", ")
 	}
 	client, _, err := net.SplitHostPort(r.RemoteAddr)
 	client, _, _ = strings.Cut(client, "%") // the zone of an IPv6 address
@@ -102,21 +95,39 @@ func (o *onward) prepare(r *http.Request, arrived time.Time, trusted bool) {
 	if r.TLS != nil {
 		proto = "https"
 		if !r.TLS.HandshakeComplete {
-			add("Early-Data", "1") // RFC 8470, section 5.1
+			o.make("Early-Data", "1") // RFC 8470, section 5.1
 		}
 	}
 	if err == nil || trusted && r.RemoteAddr == "@" {
-		add("X-Forwarded-For", joinList(keep("X-Forwarded-For"), client))
-		add("X-Forwarded-Proto", or(last(h["X-Forwarded-Proto"], trusted), proto))
-		add("X-Forwarded-Host", or(last(h["X-Forwarded-Host"], trusted), r.Host))
+		o.make("X-Forwarded-For", joinList(kept(h["X-Forwarded-For"], trusted), client))
+		o.make("X-Forwarded-Proto", cmp.Or(last(h["X-Forwarded-Proto"], trusted), proto))
+		o.make("X-Forwarded-Host", cmp.Or(last(h["X-Forwarded-Host"], trusted), r.Host))
 	}
-	add("Forwarded", joinList(keep("Forwarded"), forwarded(client, r.Host, proto)))
-	add("X-Request-Start", or(keep("X-Request-Start"), startText(arrived)))
-	add("X-Request-Id", requestID(h["X-Request-Id"]))
-	add("Via", via(r.ProtoMajor, r.ProtoMinor))
+	o.make("Forwarded", joinList(kept(h["Forwarded"], trusted), forwarded(client, r.Host, proto)))
+	start := kept(h["X-Request-Start"], trusted)
+	if start == "" {
+		start = startText(arrived)
+	}
+	o.make("X-Request-Start", start)
+	o.make("X-Request-Id", requestID(h["X-Request-Id"]))
+	o.make("Via", via(r.ProtoMajor, r.ProtoMinor))
 	if wantsTrailers(h["Te"]) {
-		add("Te", "trailers")
+		o.make("Te", "trailers")
 	}
+}
+
+func (o *onward) make(name, value string) {
+	if value != "" {
+		o.made = append(o.made, upstream.Field{Name: name, Value: value})
+	}
+}
+
+// kept is what a trusted client says.
+func kept(values []string, trusted bool) string {
+	if !trusted {
+		return ""
+	}
+	return strings.Join(values, ", ")
 }
 
 // via is what RFC 9110, section 7.6.3, wants to be said of the message.
@@ -133,23 +144,24 @@ func via(major, minor int) string {
 // forwarded is the element of RFC 7239 for one client; who is no IP address is
 // unknown.
 func forwarded(client, host, proto string) string {
-	node := client
+	node, quoted := client, ""
 	switch {
 	case client == "":
 		node = "unknown"
 	case strings.Contains(client, ":"):
-		node = `"[` + client + `]"`
+		node, quoted = "["+client+"]", `"`
 	}
-	text := "for=" + node + ";proto=" + proto
-	if host != "" && !strings.ContainsAny(host, "\"\\") {
-		text += `;host="` + host + `"`
+	if host == "" || strings.ContainsAny(host, "\"\\") {
+		return "for=" + quoted + node + quoted + ";proto=" + proto
 	}
-	return text
+	return "for=" + quoted + node + quoted + ";proto=" + proto + `;host="` + host + `"`
 }
 
 // startText is when the request came, as New Relic, Scout and others read it:
 // milliseconds since 1970.
-func startText(t time.Time) string { return "t=" + strconv.FormatInt(t.UnixMilli(), 10) }
+func startText(t time.Time) string {
+	return string(strconv.AppendInt(append(make([]byte, 0, 24), "t="...), t.UnixMilli(), 10))
+}
 
 // maxRequestID is how long an id of the client's may be.
 const maxRequestID = 128
@@ -208,13 +220,6 @@ func last(values []string, trusted bool) string {
 		return ""
 	}
 	return values[len(values)-1]
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // apply writes what prepare has found into a request, for who sends by a map.

@@ -193,21 +193,23 @@ type answer struct {
 
 // timing tells the client where the time went (W3C Server Timing).
 func timing(queue, app time.Duration) string {
-	b := append(make([]byte, 0, 40), "queue;dur="...)
+	b := append(make([]byte, 0, 48), "queue;dur="...)
 	b = strconv.AppendFloat(b, queue.Seconds()*1000, 'f', 1, 64)
 	b = append(b, ", app;dur="...)
 	return string(strconv.AppendFloat(b, app.Seconds()*1000, 'f', 1, 64))
 }
 
-// took notes when the head of the answer has come.
-func (x *exchange) took(h http.Header, d *delivery) {
+// took notes that the head of the answer has come. It returns the value of
+// Server-Timing; empty: there is to be none.
+func (x *exchange) took(d *delivery) string {
 	if x.probe {
-		return
+		return ""
 	}
 	x.Service = time.Since(d.began)
-	if !x.front.cfg.HideTiming {
-		h["Server-Timing"] = append(h["Server-Timing"], timing(x.Wait, x.Service))
+	if x.front.cfg.HideTiming {
+		return ""
 	}
+	return timing(x.Wait, x.Service)
 }
 
 // answered makes the application's answer fit for the client, whose context ctx
@@ -218,7 +220,9 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 	dropOurs(res.Header)
 	dropOurs(res.Trailer)
 	x.Status = res.StatusCode
-	x.took(res.Header, d)
+	if text := x.took(d); text != "" {
+		res.Header["Server-Timing"] = append(res.Header["Server-Timing"], text)
+	}
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		// From now on it is a connection, not an exchange. Its body must stay

@@ -18,9 +18,9 @@ type Request struct {
 
 	// Header is sent except for the names that Drop reports, and except for those
 	// by which a message is framed or a connection kept: they are written here.
-	// Names are canonical.
+	// Names are canonical. Drop may be nil.
 	Header map[string][]string
-	Drop   func(name string) bool
+	Drop   interface{ Drops(name string) bool }
 	// Extra fields are sent besides.
 	Extra []Field
 
@@ -63,7 +63,7 @@ func (r *Request) appendHead(buf []byte, last bool) ([]byte, error) {
 	buf = append(buf, "\r\n"...)
 	var err error
 	for name, values := range r.Header {
-		if framing(name) || r.Drop != nil && r.Drop(name) {
+		if framing(name) || r.Drop != nil && r.Drop.Drops(name) {
 			continue
 		}
 		for _, value := range values {
