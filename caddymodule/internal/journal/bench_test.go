@@ -24,14 +24,14 @@ func BenchmarkAppend(b *testing.B) {
 				opts.Secret = make([]byte, 32)
 			}
 			j := openIn(b, b.TempDir(), opts)
-			appendMany(b, j, b.N, 256)
+			report(b, appendMany(b, j, b.N, 256))
 		})
 	}
 }
 
-// appendMany appends n writes by so many clients at once, and reports the
-// latencies they saw.
-func appendMany(b *testing.B, j *Journal, n, clients int) {
+// appendMany appends n writes by so many clients at once, and returns the
+// latencies they saw, in order of size.
+func appendMany(b *testing.B, j *Journal, n, clients int) []time.Duration {
 	body := strings.Repeat("x", 1024)
 	took := make([]time.Duration, n)
 	var next atomic.Int64
@@ -54,10 +54,15 @@ func appendMany(b *testing.B, j *Journal, n, clients int) {
 	wg.Wait()
 	b.StopTimer()
 	slices.Sort(took)
+	return took
+}
+
+func report(b *testing.B, took []time.Duration) {
+	n := len(took)
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "appends/s")
-	b.ReportMetric(float64(took[n/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(took[n*99/100].Microseconds())/1000, "p99-ms")
-	b.ReportMetric(float64(took[n-1].Microseconds())/1000, "max-ms")
+	for name, d := range map[string]time.Duration{"p50-ms": took[n/2], "p99-ms": took[n*99/100], "max-ms": took[n-1]} {
+		b.ReportMetric(float64(d.Microseconds())/1000, name)
+	}
 }
 
 // residentBytes is what the system says the process has in memory.
@@ -82,25 +87,25 @@ func BenchmarkMillion(b *testing.B) {
 	for range b.N {
 		j := openIn(b, dir, opts)
 		for tenth := range 10 {
-			appendMany(b, j, n/10, 256)
-			if tenth == 0 || tenth == 9 {
-				var m runtime.MemStats
-				runtime.GC()
-				runtime.ReadMemStats(&m)
-				b.ReportMetric(float64(m.HeapInuse>>20), fmt.Sprintf("heap-MiB-%d%%", 10*(tenth+1)))
-				b.ReportMetric(float64(residentBytes()>>20), fmt.Sprintf("rss-MiB-%d%%", 10*(tenth+1)))
-			}
+			took := appendMany(b, j, n/10, 256)
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			b.Logf("%3d%%: %.0f appends/s, p50 %v, p99 %v, max %v; heap %d MiB, resident %d MiB", 10*(tenth+1), float64(len(took))/b.Elapsed().Seconds(),
+				took[len(took)/2], took[len(took)*99/100], took[len(took)-1], m.HeapInuse>>20, residentBytes()>>20)
 		}
 		if err := j.Close(); err != nil {
 			b.Fatal(err)
 		}
 		start := time.Now()
 		j = openIn(b, dir, opts)
-		b.ReportMetric(time.Since(start).Seconds(), "open-s")
+		opened := time.Since(start)
 		var app application
 		j.Deliver(app.send)
 		until(b, j, "a first delivery", func() bool { return len(app.taken()) > 0 })
-		b.ReportMetric(time.Since(start).Seconds(), "first-delivery-s")
+		first := time.Since(start)
+		b.ReportMetric(opened.Seconds(), "open-s")
+		b.ReportMetric(first.Seconds(), "first-delivery-s")
 		_ = j.Close()
 	}
 }

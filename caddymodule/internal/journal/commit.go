@@ -30,6 +30,7 @@ type pebbleStore struct {
 	door sync.RWMutex // held for reading by whoever submits
 	shut bool         // door
 
+	synced  uint64                 // the last commit that is known to be on disk; the committer's
 	sums    atomic.Pointer[totals] // of the last commit
 	maxByte atomic.Int64           // Limits.MaxBytes of the last append; bounds the answers
 	space   space
@@ -97,6 +98,7 @@ func (s *pebbleStore) readMeta() error {
 	if err := s.get(metaTotals, func(v []byte) (err error) { t, err = decodeTotals(v); return err }); err != nil {
 		return err
 	}
+	s.synced = t.commit // Pebble has written its logs to tables, and synced those
 	return s.checkSecret(version == 0)
 }
 
@@ -227,7 +229,9 @@ func (s *pebbleStore) refuseRest() {
 
 // flush syncs what was committed without.
 func (s *pebbleStore) flush() {
-	_ = s.with(func(db *pebble.DB) error { return db.LogData(nil, pebble.Sync) }) // a failure is noted by the engine
+	if err := s.with(func(db *pebble.DB) error { return db.LogData(nil, pebble.Sync) }); err == nil { // a failure is noted by the engine
+		s.synced = s.totals().commit
+	}
 }
 
 // group is the changes of one commit.
@@ -301,6 +305,9 @@ func (s *pebbleStore) commit(g *group) {
 	}
 	if err == nil {
 		s.sums.Store(&g.totals)
+		if g.sync {
+			s.synced = g.totals.commit
+		}
 		s.space.used(int64(g.bytes))
 	} else if s.err() == nil && !errors.Is(err, ErrClosed) {
 		s.fail(err) // a commit of unknown end: nothing may follow it
@@ -344,6 +351,8 @@ func (g *group) writeSums() {
 		}
 		g.set(hashKey(kClient, client), binary.AppendVarint(nil, n))
 	}
+	g.totals.commit++
+	g.totals.synced = g.s.synced
 	g.set(metaTotals, g.totals.encode())
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"go.uber.org/zap"
 )
 
@@ -20,9 +19,9 @@ import (
 // Pebble calls a failed write of its log or manifest fatal, and expects its
 // logger to end the process. Ours does not, so the rest is done here: the engine
 // is marked failed before Pebble goes on, nobody is told of a success
-// afterwards, and from then on a fence refuses all that Pebble still wants to
-// write, rename or remove. What is on the disk stays as it was, and can be opened
-// anew, also by this process.
+// afterwards, and from then on a fence (fencedFS) keeps from the disk all that
+// Pebble still wants to write, rename or remove. What is on the disk stays as it
+// was, and can be opened anew, also by this process.
 type engine struct {
 	db   *pebble.DB // use
 	dir  string
@@ -32,6 +31,7 @@ type engine struct {
 
 	use    sync.RWMutex // held for reading by whoever uses db; for writing to retire it
 	stuck  atomic.Bool  // a panic has left Pebble's locks taken: db can never be closed
+	armed  atomic.Bool  // it is open: what the disk refuses is a failure
 	cause  atomic.Pointer[error]
 	failed chan struct{} // closed when cause is set
 
@@ -47,17 +47,30 @@ func openEngine(dir string, fs vfs.FS, log *zap.Logger) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{dir: dir, fs: fs, log: log, failed: make(chan struct{})}
-	db, err := pebble.Open(dir, e.options(fs))
+	opts := e.options(fs)
+	db, err := e.openPebble(opts)
 	if err != nil {
 		e.unlock()
 		return nil, e.openError(err)
 	}
 	e.db = db
 	if err := e.err(); err != nil { // fatal while it was opened
-		e.close()
+		_ = e.close()
 		return nil, err
 	}
+	e.armed.Store(true)
 	return e, nil
+}
+
+// openPebble takes the folder and looks for damage that Pebble does not see.
+func (e *engine) openPebble(opts *pebble.Options) (db *pebble.DB, err error) {
+	if opts.Lock, err = pebble.LockDirectory(e.dir, opts.FS); err != nil {
+		return nil, err
+	}
+	if err := checkLog(e.dir, e.fs); err != nil {
+		return nil, err
+	}
+	return pebble.Open(e.dir, opts)
 }
 
 // prepareFolder makes the folder, or takes the others' rights to it away: it has
@@ -94,7 +107,7 @@ const (
 
 func (e *engine) options(fs vfs.FS) *pebble.Options {
 	opts := &pebble.Options{
-		FS:                          &fencedFS{FS: errorfs.Wrap(fs, errorfs.InjectorFunc(e.fence)), e: e},
+		FS:                          &fencedFS{FS: fs, e: e},
 		Logger:                      (*engineLog)(e),
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
 		MemTableSize:                memTableBytes,
@@ -118,43 +131,21 @@ func (e *engine) options(fs vfs.FS) *pebble.Options {
 	return opts
 }
 
-// fence stands between a failed engine and the disk.
-func (e *engine) fence(op errorfs.Op) error {
-	if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpFileClose && e.cause.Load() != nil {
-		return ErrFailed
+// lockError says who has the folder. An error that names a file is one of making
+// it, not of locking it.
+func (e *engine) lockError(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("%w: %s: %w", ErrInUse, e.dir, err)
 }
-
-type fencedFS struct {
-	*errorfs.FS
-	e *engine
-}
-
-// Lock takes the folder. Its closer can be called by Pebble and by us, so that
-// the folder comes free even if Pebble cannot be closed any more.
-func (f *fencedFS) Lock(name string) (io.Closer, error) {
-	l, err := f.FS.Lock(name)
-	if err != nil {
-		var path *os.PathError
-		if !errors.As(err, &path) { // the file could be made, but not locked
-			err = fmt.Errorf("%w: %s: %w", ErrInUse, f.e.dir, err)
-		}
-		return nil, err
-	}
-	f.e.lock = &onceCloser{close: sync.OnceValue(l.Close)}
-	return f.e.lock, nil
-}
-
-type onceCloser struct{ close func() error }
-
-func (c *onceCloser) Close() error { return c.close() }
 
 var walPlace = regexp.MustCompile(`replaying wal [^\n]*`)
 
 func (e *engine) openError(err error) error {
 	switch {
-	case errors.Is(err, ErrInUse):
+	case errors.Is(err, ErrInUse), errors.Is(err, ErrDamaged):
 		return err
 	case pebble.IsCorruptionError(err):
 		place := walPlace.FindString(fmt.Sprintf("%+v", err))
@@ -224,7 +215,7 @@ func (e *engine) with(do func(db *pebble.DB) error) (err error) {
 // taken. A damaged file is tried again by itself; a disk that refuses writes is
 // a failure.
 func (e *engine) backgroundError(err error) {
-	if pebble.IsCorruptionError(err) {
+	if pebble.IsCorruptionError(err) && e.err() == nil {
 		e.damage("", err)
 		return
 	}
@@ -236,6 +227,9 @@ func (e *engine) backgroundError(err error) {
 
 // damage notes a place that cannot be read. The rest goes on.
 func (e *engine) damage(place string, err error) {
+	if e.err() != nil {
+		return // it reads what the fence has kept from the disk
+	}
 	if place == "" {
 		place = err.Error()
 	}

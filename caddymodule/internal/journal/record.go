@@ -307,6 +307,9 @@ type totals struct {
 	bytes       int64 // of open and dead entries
 	answers     int64
 	answerBytes int64
+
+	commit uint64 // number of this commit
+	synced uint64 // the last one that was known to be on disk when this one began
 }
 
 func (t totals) encode() []byte {
@@ -315,11 +318,13 @@ func (t totals) encode() []byte {
 	for _, n := range []int64{t.open, t.dead, t.bytes, t.answers, t.answerBytes} {
 		w.int(n)
 	}
+	w.uint(t.commit)
+	w.uint(t.synced)
 	return w.b
 }
 
 func decodeTotals(b []byte) (totals, error) {
 	r := reader{b: b}
-	t := totals{seq: r.uint(), open: r.int(), dead: r.int(), bytes: r.int(), answers: r.int(), answerBytes: r.int()}
+	t := totals{seq: r.uint(), open: r.int(), dead: r.int(), bytes: r.int(), answers: r.int(), answerBytes: r.int(), commit: r.uint(), synced: r.uint()}
 	return t, r.err("the totals")
 }
