@@ -81,7 +81,7 @@ func (p *Pages) settingsPage(c echo.Context, me *news.User) (v formView, about, 
 		{Name: "about", Label: "About", Type: "textarea", Rows: 6, Value: me.About, Hint: "Everybody can read this on your page. Blank lines divide paragraphs, *stars* emphasise."},
 		{Name: "showdead", Label: "Show the dead", Type: "checkbox", Checked: me.ShowDead, Hint: "What flags or moderators have killed."},
 	}}
-	password = &form{ID: "secret", Heading: "Password", Action: "/settings/password", Button: "Change password",
+	password = &form{ID: "secret", Heading: "Password", Action: "/settings/password", Button: "Change password", Of: me.Name,
 		Intro: "Everywhere else you will be logged out, and programs need new tokens.", Fields: []field{
 			{Name: "old", Label: "Old password", Type: "password", Complete: "current-password"},
 			{Name: "password", Label: "New password", Type: "password", Complete: "new-password", Hint: "At least 10 characters."},

@@ -24,6 +24,7 @@ type form struct {
 	Action  string
 	Get     bool // asks, and changes nothing
 	Hidden  []pair
+	Of      string // whose password it is about, for what keeps passwords; nobody reads it here
 	Fields  []field
 	Button  string
 	Danger  bool   // what it does cannot be undone

@@ -356,10 +356,10 @@ func TestNothingThatWasPostedBecomesMarkup(t *testing.T) {
 	})
 }
 
-var attribute = regexp.MustCompile(`([a-z-]+)="[^"]*"`)
+var attributes = regexp.MustCompile(`([a-z-]+)="[^"]*"`)
 
 // shape is a tag without the values of its attributes.
-func shape(tag string) string { return attribute.ReplaceAllString(tag, "$1") }
+func shape(tag string) string { return attributes.ReplaceAllString(tag, "$1") }
 
 func TestOldAddressesLeadToTheItem(t *testing.T) {
 	with(t, func(t *testing.T, s site) {
