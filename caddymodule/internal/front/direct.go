@@ -359,20 +359,17 @@ func (x *exchange) stream(w http.ResponseWriter, r *http.Request, d *delivery, a
 // writeSpooled writes an answer that is longer than what is here already, while
 // another goroutine takes in the rest as fast as the application gives it.
 func (x *exchange) writeSpooled(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, begun []byte) error {
-	whole := time.Time{}
-	if x.front.cfg.Whole > 0 {
-		whole = d.began.Add(x.front.cfg.Whole)
-	}
-	a.SetDeadline(whole)
-	s := x.front.newSpool()
+	s := x.front.newSpool(d)
 	s.begin(begun)
+	a.SetDeadline(s.until)
 	var trailer []upstream.Field // before s has ended
 	unwatch := context.AfterFunc(r.Context(), d.leave)
 	go func() { // ends with the answer, or after Whole, or after Abandon
 		err := s.fill(a)
 		unwatch()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, os.ErrDeadlineExceeded) || err == errWhole {
 			err = errWhole
+			d.abandon("it takes too long")
 		}
 		trailer = a.Trailer
 		d.broken(err)

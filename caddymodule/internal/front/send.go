@@ -242,7 +242,7 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		res.Body = b
 		return b
 	}
-	s := x.front.newSpool()
+	s := x.front.newSpool(d)
 	source, unwatch := res.Body, context.AfterFunc(ctx, d.leave)
 	res.Body = s
 	go func() { // ends with the answer, or after Whole, or after Abandon

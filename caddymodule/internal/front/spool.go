@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Budget is the memory that all buffers share. What does not fit in it goes to
@@ -85,8 +87,9 @@ func (b *Budget) release(buf *[]byte) {
 // in the file, none go to memory.
 type spool struct {
 	budget *Budget
-	memory int64 // the most in memory
-	most   int64 // the most at all; <= 0: no bound
+	memory int64     // the most in memory
+	most   int64     // the most at all; <= 0: no bound
+	until  time.Time // the filler waits for the reader no longer; zero: for ever
 
 	mu      sync.Mutex
 	changed sync.Cond // mu; something was added or taken, or an end has come
@@ -114,8 +117,12 @@ const chunkSize = pageBuffer
 
 var errSpoolClosed = errors.New("front: nobody reads this answer")
 
-func (f *Front) newSpool() *spool {
-	return newSpool(f.cfg.Memory, f.cfg.AnswerMemory, f.cfg.AnswerMax)
+func (f *Front) newSpool(d *delivery) *spool {
+	s := newSpool(f.cfg.Memory, f.cfg.AnswerMemory, f.cfg.AnswerMax)
+	if f.cfg.Whole > 0 {
+		s.until = d.began.Add(f.cfg.Whole)
+	}
+	return s
 }
 
 func newSpool(budget *Budget, memory, most int64) *spool {
@@ -124,22 +131,16 @@ func newSpool(budget *Budget, memory, most int64) *spool {
 	return s
 }
 
-// begin adds what is there already.
+// begin adds what is there already. It is the caller's again after Close.
 func (s *spool) begin(p []byte) {
-	for len(p) > 0 {
-		c, ok := s.room()
-		if !ok {
-			s.spill(p)
-			return
-		}
-		n := copy(c, p)
-		s.added(n)
-		p = p[n:]
+	if len(p) > 0 {
+		s.chunks = append(s.chunks, chunk{b: p, w: len(p)})
 	}
 }
 
 // fill reads src to its end, as fast as it comes, and returns its error: io.EOF
-// when all is well. Then end must be called.
+// when all is well; errWhole when the reader has let it wait until then. Then end
+// must be called.
 func (s *spool) fill(src io.Reader) error {
 	scratch := chunkPool.Get().(*[]byte)
 	defer chunkPool.Put(scratch)
@@ -151,7 +152,9 @@ func (s *spool) fill(src io.Reader) error {
 			s.added(n)
 		} else {
 			n, err = src.Read(*scratch)
-			s.spill((*scratch)[:n])
+			if !s.spill((*scratch)[:n]) {
+				return errWhole
+			}
 		}
 		if err != nil {
 			return err
@@ -195,12 +198,16 @@ func (s *spool) added(n int) {
 	s.changed.Broadcast()
 }
 
-// spill puts p into the file, when there is room in it.
-func (s *spool) spill(p []byte) {
+// spill puts p into the file, when there is room in it. It reports false when there
+// was none until the end of all waiting.
+func (s *spool) spill(p []byte) bool {
 	for len(p) > 0 {
 		s.mu.Lock()
 		for !s.closed && s.fullLocked(int64(len(p))) {
-			s.changed.Wait()
+			if !s.waitLocked() {
+				s.mu.Unlock()
+				return false
+			}
 		}
 		if !s.closed && s.noFile {
 			s.chunks = append(s.chunks, chunk{b: bytes.Clone(p), w: len(p)})
@@ -209,7 +216,7 @@ func (s *spool) spill(p []byte) {
 		done, at := s.closed || s.noFile, s.written
 		s.mu.Unlock()
 		if done {
-			return
+			return true
 		}
 		n, err := s.writeAt(p, at)
 		p = p[n:]
@@ -219,15 +226,48 @@ func (s *spool) spill(p []byte) {
 		s.changed.Broadcast()
 		s.mu.Unlock()
 	}
+	return true
 }
 
 // fullLocked reports whether n more bytes must wait for the reader.
 func (s *spool) fullLocked(n int64) bool {
-	return s.unreadLocked() && (s.noFile || s.most > 0 && s.written-s.read+n > s.most-s.memory)
+	return s.noFile && s.unreadLocked() || s.written-s.read+n > s.fileSize()
+}
+
+// waitLocked waits for the reader, but not beyond s.until.
+func (s *spool) waitLocked() bool {
+	if !s.until.IsZero() {
+		left := time.Until(s.until)
+		if left <= 0 {
+			return false
+		}
+		defer time.AfterFunc(left, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.changed.Broadcast()
+		}).Stop()
+	}
+	s.changed.Wait()
+	return true
 }
 
 func (s *spool) unreadLocked() bool {
 	return s.written > s.read || len(s.chunks) > 1 || len(s.chunks) == 1 && s.chunks[0].r < s.chunks[0].w
+}
+
+// fileSize is how large the file gets: behind that it begins anew, or it would
+// grow for as long as the reader is a little late.
+func (s *spool) fileSize() int64 {
+	if s.most <= 0 {
+		return math.MaxInt64
+	}
+	return max(s.most-s.memory, chunkSize)
+}
+
+// inFile is where in the file the byte at stands, and how many can follow it.
+func (s *spool) inFile(at int64) (offset, room int64) {
+	offset = at % s.fileSize()
+	return offset, s.fileSize() - offset
 }
 
 func (s *spool) writeAt(p []byte, at int64) (int, error) {
@@ -241,7 +281,8 @@ func (s *spool) writeAt(p []byte, at int64) (int, error) {
 		s.file = file
 		s.mu.Unlock()
 	}
-	return s.file.WriteAt(p, at)
+	offset, room := s.inFile(at)
+	return s.file.WriteAt(p[:min(int64(len(p)), room)], offset)
 }
 
 // end notes how the filling has ended.
@@ -323,10 +364,11 @@ func (s *spool) readFileLocked(p []byte) (int, error) {
 	for len(s.chunks) > 0 {
 		s.dropLocked() // read to its end, and the file is behind it
 	}
-	p = p[:min(int64(len(p)), s.written-s.read)]
-	file, at := s.file, s.read
+	offset, room := s.inFile(s.read)
+	p = p[:min(int64(len(p)), s.written-s.read, room)]
+	file := s.file
 	s.mu.Unlock()
-	n, err := file.ReadAt(p, at)
+	n, err := file.ReadAt(p, offset)
 	s.mu.Lock()
 	if n == 0 && err != nil {
 		return 0, err

@@ -73,7 +73,7 @@ func (s *spool) bounds(t *testing.T, budget *Budget, begun int) {
 // bubble.
 func TestSpoolKeepsOrderAndBounds(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		synctest.Test(t, func(t *testing.T) { anySchedule(t, rand.New(rand.NewPCG(seed, 1))) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
@@ -84,7 +84,7 @@ func TestSpoolKeepsOrderAndBounds(t *testing.T) {
 // TestSpoolDoesWithoutAFile is the same where no file can be made.
 func TestSpoolDoesWithoutAFile(t *testing.T) {
 	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		synctest.Test(t, func(t *testing.T) { anySchedule(t, rand.New(rand.NewPCG(seed, 2))) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
@@ -106,7 +106,7 @@ func anySchedule(t *testing.T, rnd *rand.Rand) {
 	}
 	s.begin(first)
 
-	total := int64(begun + rnd.IntN(1<<20))
+	total := int64(begun + rnd.IntN(512<<10))
 	end := []error{io.EOF, errBrokeOff}[rnd.IntN(2)]
 	pauses := rand.New(rand.NewPCG(rnd.Uint64(), 0))
 	app := &bursts{rand: rand.New(rand.NewPCG(rnd.Uint64(), 0)), at: int64(begun), size: total, err: end, each: func() { pause(pauses) }}
@@ -212,6 +212,25 @@ func TestFileOfAnEndlessAnswerHasItsBound(t *testing.T) {
 	if names, _ := os.ReadDir(dir); len(names) != 0 {
 		t.Errorf("files have names, which a crash would leave: %v", names)
 	}
+}
+
+// TestWhoWaitsForAReaderWaitsUntilTheEndOfTheExchange: a client that reads nothing
+// must not keep an application for ever.
+func TestWhoWaitsForAReaderWaitsUntilTheEndOfTheExchange(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "missing"))
+	synctest.Test(t, func(t *testing.T) {
+		s, began := newSpool(new(Budget), chunkSize, 2*chunkSize), time.Now()
+		s.until = began.Add(time.Minute)
+		err := s.fill(zeros{})
+		if took := time.Since(began); err != errWhole || took != time.Minute {
+			t.Errorf("%v after %v", err, took)
+		}
+		s.end(err)
+		if _, err := io.Copy(io.Discard, s); err != errWhole {
+			t.Errorf("the reader is told %v", err)
+		}
+		s.Close()
+	})
 }
 
 type zeros struct{}
