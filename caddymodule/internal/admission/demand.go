@@ -24,8 +24,16 @@ func (d *demand) slots(now time.Time) float64 {
 	return d.sum / demandTime.Seconds()
 }
 
+// decayEvery spares the exponential for requests that come at once; a thousandth
+// of demandTime is no error.
+const decayEvery = demandTime / 1000
+
 func (d *demand) decay(now time.Time) {
-	if past := now.Sub(d.at); past > 0 && !d.at.IsZero() {
+	past := now.Sub(d.at)
+	if past < decayEvery {
+		return
+	}
+	if d.sum > 0 {
 		d.sum *= math.Exp(-past.Seconds() / demandTime.Seconds())
 	}
 	d.at = now

@@ -198,7 +198,7 @@ func (q *Queue) mayLocked(r *route, now time.Time) bool {
 
 func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 	t.slot = q.claimLocked(u, t, now)
-	close(t.done)
+	t.end()
 }
 
 // claimLocked is the only place where a slot comes into being.

@@ -42,6 +42,7 @@ type client struct {
 	start   float64 // virtual time at which it may go next
 	since   uint64  // arrival of the first of its tickets when it had none
 	tickets ticketList
+	ages    ages          // of its tickets, if they are the returning
 	cost    time.Duration // of its tickets
 	index   int           // in class.active; -1: it has no tickets
 	heavy   int           // in crowd, in heavy or returning; -1: it has no tickets
@@ -74,8 +75,7 @@ func (o *order) push(t *ticket, crowd *crowd) {
 		line.clients[key] = c
 	}
 	t.order, t.client = o, c
-	c.tickets.insert(t)
-	c.cost += t.cost
+	c.insert(t)
 	o.work += t.cost
 	o.n++
 	if c.index < 0 {
@@ -83,6 +83,25 @@ func (o *order) push(t *ticket, crowd *crowd) {
 		heap.Push(&line.active, c)
 	}
 	crowd.update(c)
+}
+
+func (c *client) insert(t *ticket) {
+	c.cost += t.cost
+	if c.key != returning {
+		c.tickets.insert(t)
+		return
+	}
+	older, _ := c.ages.before(t)
+	c.tickets.list.insert(t, older)
+	c.ages.insert(t)
+}
+
+func (c *client) remove(t *ticket) {
+	c.cost -= t.cost
+	c.tickets.remove(t)
+	if c.key == returning {
+		c.ages.remove(t)
+	}
 }
 
 // classOf falls back to the first class, for a config may have lost one that a
@@ -98,8 +117,7 @@ func (o *order) classOf(name string) *classLine {
 
 func (o *order) remove(t *ticket, crowd *crowd) {
 	c := t.client
-	c.tickets.remove(t)
-	c.cost -= t.cost
+	c.remove(t)
 	t.order, t.client = nil, nil
 	o.work -= t.cost
 	o.n--
@@ -180,7 +198,7 @@ func (o *order) ahead(t *ticket, newestFirst bool) time.Duration {
 	case c == nil || c.index < 0 || newestFirst && key != returning:
 		return 0
 	case key == returning:
-		own = c.tickets.costBefore(t)
+		_, own = c.ages.before(t)
 	default:
 		own = c.cost
 	}

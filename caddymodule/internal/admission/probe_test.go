@@ -32,6 +32,9 @@ func TestProbesLeaveTheRequestsTheirTime(t *testing.T) {
 			}
 			s.stay(10, 10*time.Second, Ask{Route: "/"}, page)
 			cancel()
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			if share := probing.Seconds() / 10; share > 0.12 || share < 0.05 {
 				t.Errorf("probes of %v had %.0f%% of one slot's time", service, 100*share)
 			}

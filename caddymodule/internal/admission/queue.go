@@ -148,6 +148,7 @@ type Queue struct {
 	work      time.Duration // mu; expected cost of those that are not held
 	crowd     crowd         // mu; the clients that wait
 	seq       uint64        // mu; numbers arrivals
+	spare     []*ticket     // mu; for who comes next; <= maxSpare
 	held      bool          // mu; no upstream is ready
 	released  time.Time     // mu; when held ended last
 	turn      int           // mu; where ties among upstreams begin
@@ -317,26 +318,64 @@ func (q *Queue) Admit(ctx context.Context, ask Ask) (*Slot, error) {
 	if t == nil {
 		return slot, err
 	}
-	defer t.timer.Stop()
+	defer q.forget(t)
 
 	for {
 		select {
 		case <-t.done:
 			return t.slot, t.err
 		case <-ctx.Done():
-			if err := q.leave(t, ctx.Err()); err != nil {
-				return nil, err
-			}
+			return nil, q.leave(t, ctx.Err())
 		case <-t.timer.C:
-			q.expire(t) // closes done, or sets the timer anew
+			q.expire(t) // ends t, or sets the timer anew
 		}
 	}
 }
 
+// maxSpare bounds the tickets that are kept for who comes next, with their timers
+// and channels: in an overload every request that comes sends one away.
+const maxSpare = 128
+
+// forget ends a ticket that nobody waits with any more.
+func (q *Queue) forget(t *ticket) {
+	t.timer.Stop()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.spareLocked(t)
+}
+
+func (q *Queue) spareLocked(t *ticket) {
+	if len(q.spare) < maxSpare {
+		*t = ticket{done: t.done, timer: t.timer}
+		q.spare = append(q.spare, t)
+	}
+}
+
+func (q *Queue) ticketLocked() *ticket {
+	last := len(q.spare) - 1
+	if last < 0 {
+		return new(ticket)
+	}
+	t := q.spare[last]
+	q.spare = q.spare[:last]
+	return t
+}
+
 // arriveLocked grants at once, refuses at once (ticket nil), or queues.
 func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
+	t := q.ticketLocked()
+	waits, slot, err := q.enterLocked(t, ask)
+	if !waits {
+		q.spareLocked(t)
+		return nil, slot, err
+	}
+	return t, nil, nil
+}
+
+// enterLocked is arriveLocked for a ticket that is empty.
+func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err error) {
 	now := time.Now()
-	t := &ticket{ask: ask, at: now, seq: q.seq}
+	t.ask, t.at, t.seq = ask, now, q.seq
 	q.seq++
 	if ask.Again != nil {
 		t.at, t.seq = ask.Again.at, ask.Again.seq
@@ -345,13 +384,13 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 		u := q.findLocked(ask.Upstream)
 		switch {
 		case u == nil:
-			return nil, nil, fmt.Errorf("admission: no upstream %q", ask.Upstream)
+			return false, nil, fmt.Errorf("admission: no upstream %q", ask.Upstream)
 		case u.ahead.n == 0 && u.used < max(1, u.limit()):
-			return nil, q.claimLocked(u, t, now), nil
+			return false, q.claimLocked(u, t, now), nil
 		}
 		t.queue(math.MaxInt64)
 		u.ahead.insert(t)
-		return t, nil, nil
+		return true, nil, nil
 	}
 
 	t.route = q.costs.of(ask.Route, ask.Cost, now)
@@ -364,26 +403,26 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 	// With equal rights a free slot means that nobody who could use it waits,
 	// for every slot that comes free is dispatched.
 	if u := q.freeLocked(t); u != nil && (!slow || q.slowMayLocked(t.route, now)) {
-		return nil, q.claimLocked(u, t, now), nil
+		return false, q.claimLocked(u, t, now), nil
 	}
 
 	until := q.deadlineLocked(t)
 	if !now.Before(until) {
 		q.loseLocked(t, until)
-		return nil, nil, q.refusalLocked(q.lateLocked())
+		return false, nil, q.refusalLocked(q.lateLocked())
 	}
 	if !q.held {
 		if wait := q.predictLocked(t, slow, now); now.Add(wait).After(until) {
 			q.loseLocked(t, until)
 			r := q.refusalLocked(ErrWait)
 			r.Wait = wait
-			return nil, nil, r
+			return false, nil, r
 		}
 	}
 	// Who has been let in once is not turned away for the length of the queue.
 	if ask.Again == nil && q.waiting >= q.depthLocked() {
 		if r := q.makeRoomLocked(t); r != nil {
-			return nil, nil, r
+			return false, nil, r
 		}
 	}
 	t.queue(until.Sub(now))
@@ -391,26 +430,32 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 	q.placeLocked(t)
 	q.observeLocked(now)
 	q.wakeLocked()
-	return t, nil, nil
+	return true, nil, nil
 }
 
 // queue makes t ready to wait for at most d.
 func (t *ticket) queue(d time.Duration) {
-	t.done = make(chan struct{})
-	t.timer = time.NewTimer(d)
+	if t.timer == nil {
+		t.done = make(chan struct{}, 1)
+		t.timer = time.NewTimer(d)
+		return
+	}
+	t.timer.Reset(d)
 }
 
-// leave ends the wait of t because its caller is gone; nil when it was refused
-// meanwhile.
+// leave ends the wait of t because its caller is gone, for the reason err, unless
+// it was refused meanwhile.
 func (q *Queue) leave(t *ticket, err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.counts.Left++
 	switch {
 	case t.slot != nil:
+		<-t.done
 		q.giveBackLocked(t.slot, 0)
 		return err
 	case t.err != nil:
+		<-t.done
 		return t.err
 	}
 	if t.ask.Upstream == "" {
@@ -513,7 +558,7 @@ func (q *Queue) refusalLocked(reason error) *Refusal {
 func (q *Queue) refuseLocked(t *ticket, reason error) {
 	q.takeLocked(t)
 	t.err = q.refusalLocked(reason)
-	close(t.done)
+	t.end()
 }
 
 // predictLocked is how long t would wait: the work that is queued ahead of it,

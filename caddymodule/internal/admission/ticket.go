@@ -3,7 +3,7 @@ package admission
 import "time"
 
 // ticket is one request that waits. Its fields belong to the queue's lock,
-// except that slot and err may be read once done is closed.
+// except that slot and err may be read once done has said so.
 type ticket struct {
 	ask   Ask
 	at    time.Time     // arrival
@@ -19,12 +19,16 @@ type ticket struct {
 	client  *client
 	charged *client // who was charged for it when its turn came
 	links[ticket]
+	branches // among the returning
 
 	slot  *Slot
 	err   error
-	done  chan struct{} // closed when slot or err is set
+	done  chan struct{} // gets one value when slot or err is set; keeps it until it is read
 	timer *time.Timer   // fires at the deadline
 }
+
+// end tells who waits that slot or err is set.
+func (t *ticket) end() { t.done <- struct{}{} }
 
 // key is whom t is charged to. All who proved an earlier arrival are one.
 func (t *ticket) key() string {
@@ -54,13 +58,4 @@ func (l *ticketList) insert(t *ticket) {
 		after = after.prev
 	}
 	l.list.insert(t, after)
-}
-
-// costBefore is the cost of those that are older than t.
-func (l *ticketList) costBefore(t *ticket) time.Duration {
-	var sum time.Duration
-	for other := l.oldest; other != nil && !t.before(other); other = other.next {
-		sum += other.cost
-	}
-	return sum
 }
