@@ -23,11 +23,11 @@ type Answer struct {
 
 // answer evaluates the request's conditions and ranges against an object (RFC
 // 9111 4.3.2, RFC 9110 13.2.2, 14.2). made: a compressed form was made for it.
-func (o *Object) answer(method string, request Header) (a Answer, made bool) {
+func (o *Object) answer(method string, request Header, with *press) (a Answer, made bool) {
 	a = Answer{Status: o.status, object: o, empty: method == "HEAD"}
 	ranged := method == "GET" && has(request, "Range")
 	if o.pressed && !ranged {
-		a.coding, a.form, made = o.body.encodedFor(request)
+		a.coding, a.form, made = o.body.encodedFor(request, with)
 	}
 	if o.status == 200 || o.status == 206 {
 		etag := o.etag()

@@ -50,6 +50,7 @@ type Cache struct {
 	cfg    atomic.Pointer[Config]
 	store  *store
 	epochs *epochs
+	press  *press
 	alone  lonely
 	counts counts
 
@@ -64,7 +65,7 @@ func New(cfg Config) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{store: s, epochs: &epochs{seed: maphash.MakeSeed()}, flights: make(map[flightKey]*Flight)}
+	c := &Cache{store: s, epochs: &epochs{seed: maphash.MakeSeed()}, press: newPress(), flights: make(map[flightKey]*Flight)}
 	c.cfg.Store(&cfg)
 	return c, nil
 }
@@ -201,7 +202,7 @@ func (c *Cache) Follow(ctx context.Context, r *Request, p Policy, found Found) (
 
 // Answer is what the client gets of an object: 200, 304, 206, 416.
 func (c *Cache) Answer(r *Request, o *Object) Answer {
-	a, made := o.answer(r.Method, r.Header)
+	a, made := o.answer(r.Method, r.Header, c.press)
 	if made {
 		c.store.reweigh(o.key)
 	}

@@ -21,24 +21,31 @@ type encodings struct {
 	size  atomic.Int64              // bytes of all forms
 }
 
+// press makes compressed forms. It belongs to one cache.
+type press struct {
+	zstd func() *zstd.Encoder // made at the first use: it takes megabytes
+}
+
 // presses are the codings that the cache makes itself, the better first.
 var presses = []struct {
 	name  string
-	press func(data []byte) []byte
-}{{"zstd", pressZstd}, {"gzip", pressGzip}}
+	press func(p *press, data []byte) []byte
+}{{"zstd", (*press).pressZstd}, {"gzip", (*press).pressGzip}}
 
-var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-	// RFC 9659: no decoder must hold more than 8 MiB.
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-	if err != nil {
-		panic(err) // the options above are constants
-	}
-	return e
-})
+func newPress() *press {
+	return &press{zstd: sync.OnceValue(func() *zstd.Encoder {
+		// RFC 9659: no decoder must hold more than 8 MiB.
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		if err != nil {
+			panic(err) // the options above are constants
+		}
+		return e
+	})}
+}
 
-func pressZstd(data []byte) []byte { return zstdEncoder().EncodeAll(data, nil) }
+func (p *press) pressZstd(data []byte) []byte { return p.zstd().EncodeAll(data, nil) }
 
-func pressGzip(data []byte) []byte {
+func (p *press) pressGzip(data []byte) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	w.Write(data) // a buffer takes everything
@@ -46,9 +53,9 @@ func pressGzip(data []byte) []byte {
 	return b.Bytes()
 }
 
-// encoded is the form of a whole body that a client likes best; an empty name
+// encodedFor is the form of a whole body that a client likes best; an empty name
 // is the body itself. made: a form was made just now.
-func (b *body) encodedFor(request Header) (name string, form []byte, made bool) {
+func (b *body) encodedFor(request Header, with *press) (name string, form []byte, made bool) {
 	data, ok := b.whole()
 	if !ok || len(data) < worthCompressing {
 		return "", nil, false
@@ -60,7 +67,7 @@ func (b *body) encodedFor(request Header) (name string, form []byte, made bool) 
 		p := b.encoded.forms[i].Load()
 		if p == nil && b.encoded.busy.TryLock() {
 			if p = b.encoded.forms[i].Load(); p == nil {
-				p, made = b.encoded.make(i, data), true
+				p, made = b.encoded.make(i, data, with), true
 			}
 			b.encoded.busy.Unlock()
 		}
@@ -80,8 +87,8 @@ func (b *body) worthCompressing() bool {
 }
 
 // make compresses. What saves less than a tenth is not worth a client's work.
-func (e *encodings) make(i int, data []byte) *[]byte {
-	form := presses[i].press(data)
+func (e *encodings) make(i int, data []byte, with *press) *[]byte {
+	form := presses[i].press(with, data)
 	if len(form) > len(data)-len(data)/10 {
 		form = nil
 	} else {

@@ -91,7 +91,9 @@ func (f *Flight) receiveAnswer(status int, h Header, now time.Time) Received {
 		return Received{Forward, nil, note}
 	}
 	f.object, f.body, f.keep = o, o.body, true
-	f.length = contentLength(h)
+	if f.length = contentLength(h); o.part != nil {
+		f.length = o.part.length()
+	}
 	f.openLocked(now)
 	note.Stored, note.TTL, note.Lives = true, o.life-now.Sub(o.born), true
 	return Received{Keep, o, note}

@@ -84,19 +84,31 @@ func (r *Request) passes() (string, bool) {
 	return "", false
 }
 
+// misleads looks at each field once: there are fewer of them than of names to
+// beware of.
 func (r *Request) misleads() bool {
-	for _, name := range deceptive {
-		if has(r.Header, name) {
-			return true
+	for field := range r.Header {
+		if field == "" || field[0] != 'X' && field[0] != 'F' {
+			continue
 		}
-	}
-	if r.Trusted {
-		return false
-	}
-	for _, name := range rerouting {
-		if has(r.Header, name) {
+		if strings.IndexByte(field, '_') >= 0 { // CGI, WSGI and their like take '_' for '-'
+			field = canonical(strings.ReplaceAll(field, "_", "-"))
+		}
+		if reroutes, found := misleading[field]; found && !(reroutes && r.Trusted) {
 			return true
 		}
 	}
 	return false
 }
+
+// misleading are the names of deceptive and, true, of rerouting.
+var misleading = func() map[string]bool {
+	all := make(map[string]bool)
+	for _, field := range deceptive {
+		all[field] = false
+	}
+	for _, field := range rerouting {
+		all[field] = true
+	}
+	return all
+}()
