@@ -20,7 +20,7 @@ var cp1252 = [32]rune{
 // ends unified, every other control character dropped.
 func readable(s string) string {
 	s = html.UnescapeString(s)
-	if !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }) {
+	if !hasControl(s) {
 		return s
 	}
 	var b strings.Builder
@@ -47,6 +47,20 @@ func readable(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// hasControl reports whether there is a control character but a line end or a
+// tab. All of them are one byte, or begin with 0xC2.
+func hasControl(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ' && c != '\n' && c != '\t', c == 0x7f:
+			return true
+		case c == 0xc2 && i+1 < len(s) && s[i+1] <= 0x9f:
+			return true
+		}
+	}
+	return false
 }
 
 // undouble reads one character whose UTF-8 bytes were taken for Latin-1

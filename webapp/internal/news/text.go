@@ -31,14 +31,14 @@ func Text(s string) []Block {
 		if at < 0 {
 			at = len(s)
 		}
-		r.raw.WriteString(s[:at])
+		r.add(s[:at])
 		s = s[at:]
 		if s == "" {
 			break
 		}
 		tag, width := readTag(s)
 		if width == 0 {
-			r.raw.WriteByte('<')
+			r.add("<")
 			s = s[1:]
 			continue
 		}
@@ -93,17 +93,42 @@ func attribute(s, name string) string {
 
 type textReader struct {
 	blocks   []Block
-	spans    []Span // of the paragraph that is being read
-	raw      strings.Builder
+	spans    []Span          // of the paragraph that is being read
+	raw      string          // of the span that is being read
+	more     strings.Builder // what raw was too, when it is not one piece of the text
 	href     string
 	emphasis bool
 	pre      bool
 }
 
+// add copies only where a span has several pieces, which is rare.
+func (r *textReader) add(piece string) {
+	switch {
+	case r.more.Len() > 0:
+		r.more.WriteString(piece)
+	case r.raw == "":
+		r.raw = piece
+	case piece != "":
+		r.more.WriteString(r.raw)
+		r.more.WriteString(piece)
+	}
+}
+
+// take ends a span.
+func (r *textReader) take() string {
+	s := r.raw
+	if r.more.Len() > 0 {
+		s = r.more.String()
+		r.more.Reset()
+	}
+	r.raw = ""
+	return s
+}
+
 func (r *textReader) apply(t tag) {
 	switch t.name {
 	case "br":
-		r.raw.WriteByte('\n')
+		r.add("\n")
 	case "i", "/i":
 		r.endSpans()
 		r.emphasis = t.name == "i"
@@ -125,8 +150,7 @@ func (r *textReader) apply(t tag) {
 // endSpans turns the text read so far into spans of the present paragraph,
 // and closes paragraphs at blank lines.
 func (r *textReader) endSpans() {
-	s := readable(r.raw.String())
-	r.raw.Reset()
+	s := readable(r.take())
 	if r.pre || r.href != "" {
 		if s != "" {
 			r.spans = append(r.spans, Span{Text: s, Href: r.href, Emphasis: r.emphasis})
@@ -137,7 +161,7 @@ func (r *textReader) endSpans() {
 		if i > 0 {
 			r.closeParagraph()
 		}
-		r.spans = append(r.spans, inline(part, r.emphasis)...)
+		r.spans = inline(r.spans, part, r.emphasis)
 	}
 }
 
@@ -252,9 +276,8 @@ func trimmed(spans []Span) []Span {
 	return spans
 }
 
-// inline finds addresses and *emphasis* in plain text.
-func inline(s string, emphasis bool) []Span {
-	var spans []Span
+// inline appends the spans of plain text, with its addresses and *emphasis*.
+func inline(spans []Span, s string, emphasis bool) []Span {
 	plain := 0 // start of what is not in a span yet
 	flush := func(to int) {
 		if to > plain {
@@ -275,7 +298,7 @@ func inline(s string, emphasis bool) []Span {
 			n := emphasisLen(s[i:])
 			if n > 0 {
 				flush(i)
-				spans = append(spans, inline(s[i+1:i+n-1], true)...) // one level: emphasis is set
+				spans = inline(spans, s[i+1:i+n-1], true) // one level: emphasis is set
 				plain = i + n
 			}
 			i += max(n, 1)

@@ -183,9 +183,11 @@ func (s *Store) List(ctx context.Context, l Listing) (Part, error) {
 		news.Item
 		key any
 	}
-	scan := func(rows *sql.Rows) (r row, err error) {
-		r.Item, err = scanItem(rows, &r.key)
-		return r, err
+	var key any
+	scanItem := scanItems(&key)
+	scan := func(rows *sql.Rows) (row, error) {
+		it, err := scanItem(rows)
+		return row{it, key}, err
 	}
 	// One more than wanted tells whether there is more.
 	all := [listArgs]any{who, pos.key, pos.id, viewer, l.Skip, l.Limit + 1, day.UnixMilli(), day.Add(24 * time.Hour).UnixMilli(), dead}

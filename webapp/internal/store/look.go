@@ -34,18 +34,24 @@ var (
 	readTexts  = []string{readLatest, readItem, readItems, readThread, readBelow, readSeal, readSession, readMarks}
 )
 
-func scanItem(rows *sql.Rows, also ...any) (it news.Item, err error) {
-	var created, edited int64
-	err = rows.Scan(append([]any{&it.ID, &it.Kind, &it.Parent, &it.Root, &it.By, &it.Title, &it.Body, &it.URL, &created, &edited,
-		&it.Site, &it.Shelf, &it.State, &it.Points, &it.Replies, &it.Flags, &it.Seq}, also...)...)
-	it.At = time.UnixMilli(created).UTC()
-	if edited != 0 {
-		it.Edited = time.UnixMilli(edited).UTC()
+// scanItems reads rows of columns, and what follows them into also. It is for
+// one query: all of its rows share what Scan needs. Whole numbers go through
+// int64, because database/sql takes any other kind of them through a string.
+func scanItems(also ...any) func(*sql.Rows) (news.Item, error) {
+	var it news.Item
+	var created, edited, state, points, replies, flags int64
+	dest := append([]any{(*int64)(&it.ID), (*string)(&it.Kind), (*int64)(&it.Parent), (*int64)(&it.Root), &it.By, &it.Title, &it.Body, &it.URL,
+		&created, &edited, &it.Site, (*string)(&it.Shelf), &state, &points, &replies, &flags, &it.Seq}, also...)
+	return func(rows *sql.Rows) (news.Item, error) {
+		err := rows.Scan(dest...)
+		it.State, it.Standing = news.State(state), news.Standing{Points: int(points), Replies: int(replies), Flags: int(flags)}
+		it.At, it.Edited = time.UnixMilli(created).UTC(), time.Time{}
+		if edited != 0 {
+			it.Edited = time.UnixMilli(edited).UTC()
+		}
+		return it, err
 	}
-	return it, err
 }
-
-func onlyItem(rows *sql.Rows) (news.Item, error) { return scanItem(rows) }
 
 // Latest is the id of the item that was taken in last, by order of intake and
 // not by size: ids may come in any order, and an item that is sent again does
@@ -61,7 +67,7 @@ func (s *Store) Item(ctx context.Context, id news.ID) (news.Item, error) {
 }
 
 func item(ctx context.Context, a at, id news.ID) (news.Item, error) {
-	found, err := many(ctx, a, "read item", onlyItem, readItem, id)
+	found, err := many(ctx, a, "read item", scanItems(), readItem, id)
 	if err != nil {
 		return news.Item{}, err
 	}
@@ -73,26 +79,27 @@ func item(ctx context.Context, a at, id news.ID) (news.Item, error) {
 
 // Items are those of the ids that are there, by id.
 func (s *Store) Items(ctx context.Context, ids []news.ID) (map[news.ID]news.Item, error) {
-	return items(ctx, at{base: s.r}, ids)
+	byID := make(map[news.ID]news.Item, len(ids))
+	return byID, items(ctx, at{base: s.r}, ids, func(it news.Item) { byID[it.ID] = it })
 }
 
-func items(ctx context.Context, a at, ids []news.ID) (map[news.ID]news.Item, error) {
+// items gives those of the ids that are there to take, in any order.
+func items(ctx context.Context, a at, ids []news.ID, take func(news.Item)) error {
 	if len(ids) == 0 {
-		return nil, nil
+		return nil
 	}
 	list, err := json.Marshal(ids)
 	if err != nil {
-		return nil, fmt.Errorf("store: list ids: %w", err)
+		return fmt.Errorf("store: list ids: %w", err)
 	}
-	found, err := many(ctx, a, "read items", onlyItem, readItems, string(list))
-	if err != nil {
-		return nil, err
+	scanItem := scanItems()
+	scan := func(rows *sql.Rows) (none struct{}, err error) {
+		it, err := scanItem(rows)
+		take(it)
+		return none, err
 	}
-	byID := make(map[news.ID]news.Item, len(found))
-	for _, it := range found {
-		byID[it.ID] = it
-	}
-	return byID, nil
+	_, err = many(ctx, a, "read items", scan, readItems, string(list))
+	return err
 }
 
 // maxKids bounds Kids: nobody reads more answers to one item.
@@ -161,17 +168,19 @@ func (s *Store) Thread(ctx context.Context, id news.ID, limit, offset int) (t Th
 	placed = placed[min(offset, len(placed)):]
 	placed = placed[:min(limit, len(placed))]
 
-	found, err := items(ctx, a, append(options, ids(placed)...))
-	if err != nil {
-		return Thread{}, err
+	t.Options, t.Replies = make([]news.Item, len(options)), make([]Reply, len(placed))
+	wanted := append(options, ids(placed)...)
+	place := make(map[news.ID]int, len(wanted))
+	for i, id := range wanted {
+		place[id] = i
 	}
-	for _, id := range options {
-		t.Options = append(t.Options, found[id])
-	}
-	for _, p := range placed {
-		t.Replies = append(t.Replies, Reply{found[p.ID], p.Depth})
-	}
-	return t, nil
+	return t, items(ctx, a, wanted, func(it news.Item) {
+		if i := place[it.ID]; i < len(options) {
+			t.Options[i] = it
+		} else {
+			t.Replies[i-len(options)] = Reply{it, placed[i-len(options)].Depth}
+		}
+	})
 }
 
 func ids(placed []news.Placed) []news.ID {
@@ -197,8 +206,13 @@ func nodes(ctx context.Context, a at, top news.Item) (options []news.ID, nodes [
 	if top.Root == top.ID {
 		text = readThread // by index alone
 	}
-	scan := func(rows *sql.Rows) (r row, err error) {
-		return r, rows.Scan(&r.ID, &r.Parent, &r.kind, &r.Points)
+	var r row
+	var points int64
+	dest := []any{(*int64)(&r.ID), (*int64)(&r.Parent), (*string)(&r.kind), &points}
+	scan := func(rows *sql.Rows) (row, error) {
+		err := rows.Scan(dest...)
+		r.Points = int(points)
+		return r, err
 	}
 	all, err := many(ctx, a, "read thread", scan, text, top.ID)
 	for _, r := range all {

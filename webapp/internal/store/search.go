@@ -77,7 +77,7 @@ func (s *Store) Search(ctx context.Context, q Query) (Part, error) {
 	var items []news.Item
 	var err error
 	for _, text := range searchTexts[s.r.postgres] {
-		items, err = many(ctx, at{base: s.r}, "search", onlyItem, text, asked, before, number(q.Heads), q.Limit+1, q.Skip)
+		items, err = many(ctx, at{base: s.r}, "search", scanItems(), text, asked, before, number(q.Heads), q.Limit+1, q.Skip)
 		if len(items) > q.Limit {
 			break
 		}

@@ -677,3 +677,23 @@ func cpu(b *testing.B) int64 {
 	}
 	return used.Utime.Nano() + used.Stime.Nano()
 }
+
+// A head with a thousand replies, which a page shows at once.
+func BenchmarkThread(b *testing.B) {
+	s := fresh(b)
+	take(b, s, story(1))
+	posts := []news.Post{comment(2, 1)}
+	for id := news.ID(3); id <= 1001; id++ {
+		c := comment(id, 1+(id-2)/3)
+		c.Body = strings.Repeat("I think that things go together here, and that the door needs a porter. ", 4)
+		posts = append(posts, c)
+	}
+	take(b, s, posts...)
+	b.ReportAllocs()
+	for b.Loop() {
+		th, err := s.Thread(b.Context(), 1, 1000, 0)
+		if err != nil || len(th.Replies) != 1000 {
+			b.Fatal(len(th.Replies), err)
+		}
+	}
+}
