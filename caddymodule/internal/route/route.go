@@ -7,11 +7,12 @@
 // specific pattern wins, and patterns of which none is are refused. Matching
 // works on the escaped path, segment by segment: %2F stays inside its segment,
 // and every segment is unescaped before it is compared with a literal one.
-// Nothing is cleaned and nothing redirects: an empty segment, . and .. match a
-// wildcard as every other segment does, and never vanish.
+// Nothing redirects, and what is sent on is not changed. An empty segment, . and
+// .. match a wildcard as every other segment does; that a path is matched a second
+// time as an application would clean it is written at Match.
 //
-// Always: no input panics; Match allocates nothing; what is remembered of
-// requests is bounded, whatever they ask for.
+// Always: no input panics; Match allocates nothing for a path that is clean; what
+// is remembered of requests is bounded, whatever they ask for.
 //
 // Table and Templates are safe for concurrent use. The package knows neither
 // net/http nor Caddy: it takes methods, escaped paths and header lookups.

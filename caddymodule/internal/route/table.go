@@ -106,10 +106,47 @@ func (n *node) branch(text string) *node {
 	return n.literals[i].to
 }
 
-// Match is the route of a request, nil if there is none. An empty path is the
-// root, as RFC 9110, 4.2.3 says; * and what else begins with no slash has no
-// route. A nil table has no routes.
+// Match is the route of a request, nil if there is none: the route of the path as
+// it was sent, unless an application that cleans its paths would see one that has
+// a route of its own. Then that one counts, where the path as sent has no route or
+// one that is less specific (a catch-all shelters nobody from POST /post). Clean
+// means what clean says; last, a trailing slash is left out, as many applications
+// do. So nobody gets around a route by writing //post, /./post or /post/, and what
+// the operator has said of the path as sent is overruled by nothing but his word
+// for a part of it.
+//
+// An empty path is the root, as RFC 9110, 4.2.3 says; * and what else begins with
+// no slash has no route. A nil table has no routes.
 func (t *Table) Match(method, escapedPath string) *Route {
+	r := t.AsSent(method, escapedPath)
+	if t == nil || len(escapedPath) < 2 || escapedPath[0] != '/' {
+		return r
+	}
+	path := clean(escapedPath)
+	if path != escapedPath {
+		r = narrower(r, t.AsSent(method, path))
+	}
+	if last := len(path) - 1; last > 0 && path[last] == '/' {
+		r = narrower(r, t.AsSent(method, path[:last]))
+	}
+	return r
+}
+
+// narrower is r, or other if all that it matches is matched by r too.
+func narrower(r, other *Route) *Route {
+	switch {
+	case other == nil || r == other:
+		return r
+	case r == nil || compare(r.Pattern, other.Pattern) == firstWider:
+		return other
+	}
+	return r
+}
+
+// AsSent is the route of the path as it was sent and nothing else. What a route
+// permits, such as keeping the answer in a cache, is meant for its own paths:
+// permit it where AsSent and Match are the same route.
+func (t *Table) AsSent(method, escapedPath string) *Route {
 	if t == nil {
 		return nil
 	}
