@@ -14,6 +14,16 @@ import (
 
 func loginPath(back string) string { return "/login?goto=" + url.QueryEscape(back) }
 
+// within is where somebody wants to go, as an address within this site that is
+// well-formed: it stands in a header.
+func within(wanted string) string {
+	u, err := url.Parse(session.Local(wanted))
+	if err != nil {
+		return "/"
+	}
+	return session.Local(u.String())
+}
+
 // LoginPath asks a visitor to log in and brings him back here.
 func (v view) LoginPath() string { return loginPath(v.Path) }
 
@@ -44,7 +54,7 @@ func (p *Pages) registerForm(c echo.Context) error { return p.door(c, p.register
 
 // door shows the way in, to those who are outside.
 func (p *Pages) door(c echo.Context, page func(echo.Context, string) (formView, *form)) error {
-	back := session.Local(c.QueryParam("goto"))
+	back := within(c.QueryParam("goto"))
 	if session.User(c) != nil {
 		return c.Redirect(http.StatusSeeOther, back)
 	}
@@ -58,7 +68,7 @@ func (p *Pages) register(c echo.Context) error {
 }
 
 func (p *Pages) enter(c echo.Context, page func(echo.Context, string) (formView, *form), begin func(echo.Context, string, string) (*news.User, error)) error {
-	back := session.Local(asked(c, "goto"))
+	back := within(asked(c, "goto"))
 	if _, err := begin(c, asked(c, "name"), asked(c, "password")); err != nil {
 		v, f := page(c, back)
 		f.typed(c)

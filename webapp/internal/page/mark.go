@@ -9,7 +9,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/portner/portner/webapp/internal/news"
-	"github.com/portner/portner/webapp/internal/session"
 )
 
 // marker is one of the marks that the store sets on an item.
@@ -43,6 +42,6 @@ var errNoValue = &news.Invalid{Malformed: true, Wrongs: []news.Wrong{{Field: "va
 
 // back leads to where a button was pressed.
 func back(c echo.Context) error {
-	path, _, _ := strings.Cut(session.Local(asked(c, "goto")), "#")
+	path, _, _ := strings.Cut(within(asked(c, "goto")), "#")
 	return c.Redirect(http.StatusSeeOther, fmt.Sprintf("%s#item-%d", path, itemAsked(c)))
 }
