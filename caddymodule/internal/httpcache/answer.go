@@ -85,6 +85,7 @@ func (a *Answer) CopyHeader(dst Header, now time.Time) {
 	if via != nil {
 		dst["Cache-Status"] = append(via, o.header["Cache-Status"]...)
 	}
+	delete(dst, targets[0])
 	dst["Age"] = []string{strconv.FormatInt(int64(max(0, now.Sub(o.born))/time.Second), 10)} // RFC 9111 4, 5.1
 	if o.pressed && o.body.worthCompressing() {
 		varyOn(dst, "Accept-Encoding")

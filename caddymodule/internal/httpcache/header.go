@@ -96,7 +96,18 @@ func unquote(s string) string {
 	return b.String()
 }
 
-func trim(s string) string { return strings.Trim(s, " \t") }
+// trim takes optional whitespace away (RFC 9110 5.6.3).
+func trim(s string) string {
+	for s != "" && blank(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && blank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func blank(c byte) bool { return c == ' ' || c == '\t' }
 
 // hasMember reports whether a list-based field has a member, whatever its case.
 func hasMember(h Header, name, member string) bool {
@@ -174,8 +185,17 @@ func storedHeader(h Header, c Control) Header {
 			delete(kept, name)
 		}
 	}
+	for name := range kept {
+		if strings.HasPrefix(name, ours) && name != targets[0] {
+			delete(kept, name)
+		}
+	}
 	return kept
 }
+
+// ours begins the fields by which the application talks to Portner. No client
+// sees them; what it says of storage holds for later 304s as well, and is kept.
+const ours = "Portner-"
 
 // describesBody are fields that say what the stored bytes are; a 304 does not
 // change the bytes (RFC 9111 3.2: fields that the stored response depends on,

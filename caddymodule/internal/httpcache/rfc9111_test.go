@@ -506,3 +506,23 @@ func TestCacheStatusTellsWhatHappened(t *testing.T) { // RFC 9211
 		}
 	})
 }
+
+func TestOurOwnFieldsHoldForLaterAnswersAndReachNobody(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		first := talk(t, c, Policy{}, get("/"), ok("x", "Portner-Cache-Control: max-age=5", "Portner-Load: 1", "Portner-Invalidate: tag=a", "Cache-Control: no-store", "Etag: \"1\""))
+		time.Sleep(6 * time.Second)
+		second := talk(t, c, Policy{}, get("/"), app{304, fields("Etag: \"1\""), ""})
+		time.Sleep(4 * time.Second)
+		third := talk(t, c, Policy{}, get("/"), ok(""))
+		if !third.cached() {
+			t.Error("after a 304 the time of the first answer no longer holds")
+		}
+		for _, x := range []told{first, second, third} {
+			for name := range x.header {
+				if strings.HasPrefix(name, "Portner-") {
+					t.Errorf("the client sees %s", name)
+				}
+			}
+		}
+	})
+}
