@@ -173,3 +173,40 @@ func TestReportedLimitHoldsForAWhile(t *testing.T) {
 		t.Errorf("limit %d long after the report, for 4 workers", l.limit)
 	}
 }
+
+// TestTryIsJudgedByWhatItBrought: from eight slots, to twelve and to six. Half as
+// many more must bring two fifths of their part, or what they brought is kept.
+func TestTryIsJudgedByWhatItBrought(t *testing.T) {
+	for _, c := range []struct {
+		try   tryState
+		limit int     // that is tried
+		rate  float64 // found, of 100 before
+		want  int
+	}{
+		{tryingMore, 12, 150, 12}, {tryingMore, 12, 121, 12},
+		{tryingMore, 12, 119, 10}, {tryingMore, 12, 113, 10}, {tryingMore, 12, 112, 9}, {tryingMore, 12, 104, 9},
+		{tryingMore, 12, 102, 8}, {tryingMore, 12, 80, 8},
+		{tryingMore, 9, 106, 9}, {tryingMore, 9, 104, 8},
+		{tryingLess, 6, 98, 6}, {tryingLess, 6, 96, 8},
+	} {
+		now := time.Unix(1e9, 0)
+		l := newLearner()
+		l.limit, l.rate = 8, 100
+		l.begin(c.try, c.limit)
+		if l.judge(now, c.rate); l.limit != c.want {
+			t.Errorf("%d slots, rate %v of 100 with eight: limit %d, want %d", c.limit, c.rate, l.limit, c.want)
+		}
+	}
+}
+
+// TestFewerSlotsAreTriedWhereRequestsWaitForEachOther: eight that take more than
+// twice as long as one alone.
+func TestFewerSlotsAreTriedWhereRequestsWaitForEachOther(t *testing.T) {
+	for ratio, want := range map[float64]int{1: 12, 1.9: 12, 2.1: 4, 8: 4} {
+		l := newLearner()
+		l.limit, l.alone = 8, 0.020
+		if l.judge(time.Unix(1e9, 0), 8/(l.alone*ratio)); l.limit != want {
+			t.Errorf("%v times as long as alone: %d slots are tried, want %d", ratio, l.limit, want)
+		}
+	}
+}
