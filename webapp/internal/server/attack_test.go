@@ -330,13 +330,23 @@ func TestNothingThatIsTypedBecomesMarkup(t *testing.T) {
 			}
 			q := url.QueryEscape(e)
 			for _, path := range []string{
-				"/", "/newest", "/comments", "/polls", "/item/" + story, "/item/" + said, "/item/" + said + "/edit", "/item/" + story + "/edit", "/user/ann", "/user/ann/comments",
-				"/search?q=" + q, "/from?site=" + q, "/login?goto=" + q, "/login?goto=/" + q, "/register?goto=" + q, "/past?day=" + q, "/?after=" + q, "/?" + q, "/submit?title=" + q + "&url=" + q, "/user/" + url.PathEscape(e), "/" + url.PathEscape(e),
-				"/rss", "/comments.rss", "/newest.json", "/sitemap.xml",
+				"/item/" + story, "/item/" + said, "/item/" + said + "/edit", "/item/" + story + "/edit", "/user/ann", "/search?q=" + q, "/from?site=" + q, "/login?goto=/" + q, "/register?goto=" + q,
+				"/past?day=" + q, "/?after=" + q, "/?" + q, "/submit?title=" + q + "&url=" + q, "/user/" + url.PathEscape(e), "/" + url.PathEscape(e),
 			} {
 				look(nobody.open(path))
 				look(ann.open(path))
 			}
+		}
+		for _, path := range []string{"/", "/newest", "/best", "/comments", "/polls", "/past?day=2000-01-01", "/user/ann/comments", "/user/ann/submissions", "/rss", "/comments.rss", "/newest.json", "/sitemap.xml"} {
+			for v := nobody.open(path); ; {
+				look(v)
+				more := v.find(func(n *html.Node) bool { return attr(n, "rel") == "next" })
+				if more == nil {
+					break
+				}
+				v.open(attr(more, "href"))
+			}
+			look(ann.open(path))
 		}
 		for _, address := range []string{"javascript:alert(1)", "JaVaScRiPt:alert(1)", "\tjavascript:alert(1)", "data:text/html,<script>alert(1)</script>", "vbscript:x", "//evil.example", "https://", "file:///etc/passwd"} {
 			if ann.open("/submit").fill("submit", "title", "x", "url", address); ann.wrong("url") == "" {
@@ -372,11 +382,10 @@ func TestNoPageMayBeFramed(t *testing.T) {
 func TestPageOfOneHostIsNotShownUnderAnother(t *testing.T) {
 	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
 		v := visit()
-		for _, host := range []string{"evil.example", "news.example"} {
-			v.send("GET", "/rss", nil, "X-Forwarded-Proto", "https")
-			v.send("GET", "http://"+host+"/rss", nil)
-			if !strings.Contains(v.body, "<link>http://"+host+"/</link>") {
-				t.Errorf("%s: %s", host, v.body)
+		for _, row := range [][2]string{{"evil.example", "http"}, {"news.example", "http"}, {"news.example", "https"}} {
+			v.send("GET", "/rss", nil, "Host", row[0], "X-Forwarded-Proto", row[1])
+			if !strings.Contains(v.body, "<link>"+row[1]+"://"+row[0]+"/</link>") {
+				t.Errorf("%s: %s", row, v.body)
 			}
 		}
 		v.send("GET", "/rss", nil, "X-Forwarded-Proto", "javascript")

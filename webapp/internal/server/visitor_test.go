@@ -61,11 +61,15 @@ func (v *visitor) send(method, path string, values url.Values, header ...string)
 	} else {
 		r = httptest.NewRequestWithContext(v.t.Context(), method, path, nil)
 	}
+	r.RemoteAddr = "127.0.0.1:40000" // the door
 	if v.cookie != "" {
 		r.Header.Set("Cookie", v.cookie)
 	}
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
+	}
+	if host := r.Header.Get("Host"); host != "" {
+		r.Host = host
 	}
 	rec := httptest.NewRecorder()
 	v.handler.ServeHTTP(rec, r)
