@@ -17,12 +17,13 @@ import (
 )
 
 // realItems are the 1000 of the course where its file lies beside the
-// repository, else made-up ones of their nature; it says which.
+// repository, else made-up ones of their nature, and it says so loudly.
 func realItems(t *testing.T) []news.Post {
 	t.Helper()
-	f, err := os.Open(filepath.Join("..", "..", "..", "..", "shared", "data", "posts.jsonl"))
+	path := filepath.Join("..", "..", "..", "..", "shared", "data", "posts.jsonl")
+	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		t.Log("made-up items: no file of real ones here")
+		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED WITH THE REAL ITEMS: there is no %s ***\n\n", path)
 		return madeUp()
 	}
 	if err != nil {
@@ -39,6 +40,9 @@ func realItems(t *testing.T) []news.Post {
 			t.Fatal(err)
 		}
 		posts = append(posts, p)
+	}
+	if err := lines.Err(); err != nil || len(posts) != 1000 {
+		t.Fatalf("%s has %d items, %v", path, len(posts), err)
 	}
 	return posts
 }
@@ -63,6 +67,16 @@ func TestRealItemsAreTheSameTreeOnBothDatabases(t *testing.T) {
 	posts := realItems(t)
 	take(t, one, posts...)
 	take(t, other, posts...)
+	both := func(query string) {
+		t.Helper()
+		if a, b := rowsOf(t, one, query), rowsOf(t, other, query); a != b {
+			t.Errorf("%s: %d in sqlite, %d in postgres", query, a, b)
+		}
+	}
+	for _, query := range []string{"SELECT count(*) FROM items", "SELECT count(*) FROM users", "SELECT sum(replies) FROM items",
+		"SELECT sum(seq * id) FROM items", "SELECT sum(root * id) FROM items", "SELECT count(*) FROM items WHERE root = 0"} {
+		both(query)
+	}
 	for _, p := range posts {
 		a, errA := one.Thread(t.Context(), p.ID, 1000, 0)
 		b, errB := other.Thread(t.Context(), p.ID, 1000, 0)
