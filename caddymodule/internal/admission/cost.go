@@ -1,6 +1,9 @@
 package admission
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // costs knows what the requests of a route cost the application: the service
 // time that the proxy sees. Bounded in routes.
@@ -32,11 +35,11 @@ type route struct {
 
 const (
 	// recentMost is how many service times are remembered: a route that has
-	// become slow is known after three of them, and forgiven after sixteen.
+	// become slow is known by its second or third, and forgiven after sixteen.
 	recentMost = 16
 	// outlierFactor is how many times the mean of the others the largest may
-	// count: one or two stuck requests say little about their route, three say
-	// much.
+	// count: one or two answers that took long say little about their route,
+	// three say much.
 	outlierFactor = 4
 	outliersFrom  = 8 // so many samples are needed to distrust two of them
 )
@@ -69,14 +72,15 @@ func (s *sample) add(x float64) {
 	}
 }
 
-func (s *sample) mean() float64 {
+// mean doubts as many of the largest, one or two.
+func (s *sample) mean(doubt int) float64 {
 	if s.n < 2 {
 		return s.sum
 	}
-	doubted := s.largest[:1]
-	if s.n >= outliersFrom {
-		doubted = s.largest[:2]
+	if s.n < outliersFrom {
+		doubt = 1
 	}
+	doubted := s.largest[:doubt]
 	rest := s.sum
 	for _, x := range doubted {
 		rest -= x
@@ -125,21 +129,23 @@ func (c *costs) forgetOne() {
 // expected is what a request of the route will cost. What is in flight for longer
 // than it should be is an outlier like others, however long that goes on.
 func (c *costs) expected(r *route, now time.Time) time.Duration {
-	return seconds(c.estimate(r, outlierFactor*r.mean, now))
+	return seconds(c.estimate(r, 2, outlierFactor*r.mean, now))
 }
 
 // slow reports whether the route would stall the others if it had all slots. The
 // age of a request in flight says at once that it costs at least that much;
-// completions would say it too late.
+// completions would say it too late. One that hangs is an accident; a second one
+// beside it, or just before, is not.
 func (c *costs) slow(r *route, now time.Time) bool {
-	cost := c.estimate(r, 0, now)
+	cost := c.estimate(r, 1, math.Inf(1), now)
 	return cost > slowFloor.Seconds() && c.typical > 0 && cost > slowFactor*c.typical
 }
 
 // estimate is the mean of the service times, in seconds. Requests in flight for
-// longer than an outlier count by their age, most at the most if that is not 0.
-// The age of the first request of a route is all that is known of it.
-func (c *costs) estimate(r *route, most float64, now time.Time) float64 {
+// longer than an outlier count by their age, most at the most, and then as many as
+// doubt of the largest are doubted. The age of the first request of a route is all
+// that is known of it.
+func (c *costs) estimate(r *route, doubt int, most float64, now time.Time) float64 {
 	switch oldest := r.running.oldest; {
 	case r.declared > 0:
 		return r.declared.Seconds()
@@ -150,18 +156,19 @@ func (c *costs) estimate(r *route, most float64, now time.Time) float64 {
 	case oldest == nil || now.Sub(oldest.granted).Seconds() <= outlierFactor*r.mean:
 		return r.mean
 	}
-	all := r.answers
+	all, stuck := r.answers, false
 	for s := r.running.oldest; s != nil && all.n < 2*recentMost; s = s.next {
 		age := c.age(s, c.done).Seconds()
 		if age <= outlierFactor*r.mean {
 			break
 		}
-		if most > 0 {
-			age = min(age, most)
-		}
-		all.add(age)
+		all.add(min(age, most))
+		stuck = true
 	}
-	return all.mean()
+	if !stuck {
+		return r.mean
+	}
+	return all.mean(doubt)
 }
 
 // age is how long s has been in flight at a time, less the time in which nothing
@@ -216,7 +223,7 @@ func (r *route) learn(x float64) {
 	for _, x := range r.recent[:known] {
 		r.answers.add(x)
 	}
-	r.mean = r.answers.mean()
+	r.mean = r.answers.mean(2)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
