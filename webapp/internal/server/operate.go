@@ -103,9 +103,11 @@ func (s *Server) measured(next echo.HandlerFunc) echo.HandlerFunc {
 		start := time.Now()
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
+		ctx, spent := store.WithSpent(c.Request().Context())
+		c.SetRequest(c.Request().WithContext(ctx))
 		c.Response().Before(func() {
 			h := c.Response().Header()
-			h.Set("Server-Timing", "app;dur="+strconv.FormatFloat(float64(time.Since(start).Microseconds())/1000, 'f', 3, 64))
+			h.Set("Server-Timing", "app;dur="+milliseconds(time.Since(start))+", db;dur="+milliseconds(spent.Duration()))
 			h.Set("Endpoint-Load-Metrics", s.load.report(start))
 		})
 		err := next(c) // logged, before this, has answered an error
@@ -119,6 +121,10 @@ func (s *Server) measured(next echo.HandlerFunc) echo.HandlerFunc {
 		s.metrics.seconds.WithLabelValues(route).Observe(time.Since(start).Seconds())
 		return err
 	}
+}
+
+func milliseconds(d time.Duration) string {
+	return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 3, 64)
 }
 
 // method bounds a label that clients could make up.

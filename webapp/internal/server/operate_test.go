@@ -103,7 +103,7 @@ func TestEveryAnswerSaysHowLongItTookAndHowBusyWeAre(t *testing.T) {
 	s := start(t)
 	for _, path := range []string{"/", "/latest", "/nothing", "/v0/topstories.json"} {
 		h := s.get(t, path).header
-		if !regexp.MustCompile(`^app;dur=\d+\.\d{3}$`).MatchString(h.Get("Server-Timing")) {
+		if !regexp.MustCompile(`^app;dur=\d+\.\d{3}, db;dur=\d+\.\d{3}$`).MatchString(h.Get("Server-Timing")) {
 			t.Errorf("%s: Server-Timing %q", path, h.Get("Server-Timing"))
 		}
 		if !strings.HasPrefix(h.Get("Endpoint-Load-Metrics"), "TEXT cpu_utilization=") {

@@ -157,6 +157,9 @@ func many[T any](ctx context.Context, a at, act string, scan func(*sql.Rows) (T,
 		ctx, cancel = context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 	}
+	if a.tx == nil { // of a transaction its whole is counted
+		defer spend(ctx)()
+	}
 	rows, err := a.query(ctx, text, args...)
 	if err != nil {
 		return nil, unavailable(act, err)

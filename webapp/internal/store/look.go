@@ -139,6 +139,7 @@ type Reply struct {
 // The ids of all replies are read to put them in order, the texts only of
 // those that are returned.
 func (s *Store) Thread(ctx context.Context, id news.ID, limit, offset int) (t Thread, err error) {
+	defer spend(ctx)()
 	opts := &sql.TxOptions{ReadOnly: true} // one moment for all queries
 	if s.r.postgres {
 		opts.Isolation = sql.LevelRepeatableRead // SQLite has no other

@@ -64,6 +64,7 @@ func (s *Store) change(ctx context.Context, do func(*work) error) error {
 }
 
 func (s *Store) wait(ctx context.Context, c *change) error {
+	defer spend(ctx)()
 	c.done = make(chan error, 1)
 	select {
 	case s.changes <- c:
