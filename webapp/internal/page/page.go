@@ -160,11 +160,7 @@ func (p *Pages) originOf(c echo.Context) string {
 	if p.origin != "" {
 		return p.origin
 	}
-	scheme := "http"
-	if c.Scheme() == "https" { // a header of the door may say so; nothing else is taken from it
-		scheme = "https"
-	}
-	return scheme + "://" + c.Request().Host
+	return c.Scheme() + "://" + c.Request().Host // the door says which scheme; echo believes it from private addresses alone
 }
 
 // show makes the page in memory and sends it.

@@ -405,11 +405,13 @@ func TestAgeIsSaidAsPeopleSayIt(t *testing.T) {
 	}
 }
 
-func BenchmarkFront(b *testing.B)  { benchmark(b, "/") }
-func BenchmarkThread(b *testing.B) { benchmark(b, "/item/1") }
+func BenchmarkFront(b *testing.B)          { benchmark(b, "/", false) }
+func BenchmarkThread(b *testing.B)         { benchmark(b, "/item/1", false) }
+func BenchmarkThreadOfMember(b *testing.B) { benchmark(b, "/item/1", true) }
 
-// benchmark reads a page of a site with 100 stories and 1000 comments on the first.
-func benchmark(b *testing.B, path string) {
+// benchmark reads a page of a site with 100 stories and 1000 comments on the
+// first, as a visitor or as a member who has voted on half of them.
+func benchmark(b *testing.B, path string, member bool) {
 	st, err := store.Open(context.Background(), filepath.Join(b.TempDir(), "news.db"), zaptest.NewLogger(b))
 	if err != nil {
 		b.Fatal(err)
@@ -420,6 +422,7 @@ func benchmark(b *testing.B, path string) {
 		b.Fatal(err)
 	}
 	s := site{echo.New(), pages, st}
+	s.echo.Use(pages.sessions.ForPages)
 	pages.Register(s.echo)
 	for id := news.ID(1); id <= 1100; id++ {
 		p := news.Post{ID: id, Kind: news.Story, By: "pg", Secret: "x", Title: "A title of the usual length", URL: "http://a.org/"}
@@ -433,10 +436,26 @@ func benchmark(b *testing.B, path string) {
 			b.Fatal(err)
 		}
 	}
+	r := httptest.NewRequest("GET", path, nil)
+	if member {
+		if _, err := st.Register(b.Context(), "ann", password); err != nil {
+			b.Fatal(err)
+		}
+		for id := news.ID(101); id <= 1100; id += 2 {
+			if err := st.Vote(b.Context(), "ann", id, 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+		key, err := st.StartSession(b.Context(), "ann", store.Web, time.Hour)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Cookie", "__Host-session="+key)
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		rec := httptest.NewRecorder()
-		s.echo.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+		s.echo.ServeHTTP(rec, r)
 		if rec.Code != 200 {
 			b.Fatal(rec.Code)
 		}

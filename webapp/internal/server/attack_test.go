@@ -197,6 +197,11 @@ func TestWhatOthersPostedStaysTheirs(t *testing.T) {
 					}
 				}
 			}
+			for _, act := range []string{"/flag", "/favourite", "/hide", "/kill"} {
+				if eve.send("POST", "/item/"+id+act, filled("csrf", token, "value", "x")); eve.status != 400 {
+					t.Errorf("%s%s x: %d", id, act, eve.status)
+				}
+			}
 			for _, value := range []string{"-1", "2", "", "x", "1e9"} {
 				if eve.send("POST", "/item/"+id+"/vote", filled("csrf", token, "value", value)); eve.status < 400 || eve.status >= 500 {
 					t.Errorf("vote %q: %d", value, eve.status)

@@ -1,4 +1,5 @@
-// Folds what answers a comment. All else on these pages works without a script.
+// Folds what answers a comment, and on narrow screens shows which list this is.
+// All else on these pages works without a script.
 "use strict";
 
 const depth = (li) => Number(li.dataset.depth);
@@ -51,3 +52,6 @@ if (thread) {
 		wanted.scrollIntoView();
 	});
 }
+
+const here = document.querySelector(".lists [aria-current]");
+if (here) here.scrollIntoView({ block: "nearest", inline: "nearest" });
