@@ -60,7 +60,6 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		DeadlineHeader: h.DeadlineHeader,
 		Places:         h.pool.places,
 		HideTiming:     h.HideTiming,
-		Resting:        door.resting,
 		Readers:        []func(*http.Request, front.Exchange){h.pool.metrics.Read},
 
 		Direct:  h.direct(transport),

@@ -35,13 +35,11 @@ func (x *exchange) direct(w http.ResponseWriter, r *http.Request) error {
 	f := x.front
 	x.compose(r)
 	d := x.deliver()
-	f.cfg.rest()
 	a, err := f.cfg.Direct.Send(context.Background(), d.slot.Upstream(), &x.request)
 	if err == nil {
 		d.connected(a)
 		err = x.head(w, r, d, a)
 	}
-	f.cfg.resume()
 	if err != nil {
 		if x.failure = err; errors.Is(err, errFirstByte) || errors.Is(err, context.Canceled) {
 			return err // somebody else goes on with it

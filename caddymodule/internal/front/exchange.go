@@ -113,9 +113,7 @@ func (x *exchange) letIn(w http.ResponseWriter, r *http.Request) {
 // admit waits for a slot. After a first attempt the request keeps its place.
 func (x *exchange) admit(ctx context.Context) error {
 	arrived := time.Now()
-	x.front.cfg.rest()
 	slot, err := x.front.queue.Admit(ctx, x.ask)
-	x.front.cfg.resume()
 	if err != nil {
 		x.Wait += time.Since(arrived)
 		return err

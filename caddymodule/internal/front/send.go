@@ -153,8 +153,6 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		defer timer.Stop()
 		late = timer.C
 	}
-	t.front.cfg.rest()
-	defer t.front.cfg.resume()
 	select {
 	case a := <-answers:
 		if a.err == nil && !asked(req, a.res) {

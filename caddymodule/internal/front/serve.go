@@ -49,9 +49,6 @@ type Config struct {
 	Places *Places
 	// HideTiming leaves Server-Timing out of answers.
 	HideTiming bool
-	// Resting, when not nil, is called with true before a request waits and with
-	// false when it goes on, so that somebody can count who is at work.
-	Resting func(bool)
 	// Readers are told of every exchange when its client's side has ended.
 	Readers []func(r *http.Request, x Exchange)
 
@@ -116,18 +113,6 @@ const (
 	DefaultAnswerMemory = 1 << 20
 	DefaultAnswerMax    = 1 << 30
 )
-
-func (c *Config) rest() {
-	if c.Resting != nil {
-		c.Resting(true)
-	}
-}
-
-func (c *Config) resume() {
-	if c.Resting != nil {
-		c.Resting(false)
-	}
-}
 
 // Front serves the requests of one handler.
 type Front struct {

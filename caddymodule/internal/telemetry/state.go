@@ -112,6 +112,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	requests.Describe(ch)
 	queueWait.Describe(ch)
 	serviceTime.Describe(ch)
+	turnedAway.Describe(ch)
 	for _, s := range all {
 		ch <- s.desc
 	}
@@ -136,6 +137,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	requests.Collect(ch) // after the snapshots, which drop what is old
 	queueWait.Collect(ch)
 	serviceTime.Collect(ch)
+	turnedAway.Collect(ch)
 }
 
 // snapshot is the pool's state with the routes alone that somebody knows;

@@ -46,8 +46,15 @@ var (
 		Help:    "Time between sending a request to the application and the head of its answer.",
 		Buckets: buckets,
 	}, []string{"pool", "class", "route"})
+	turnedAway = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "portner_turned_away_total",
+		Help: "Connections that had waited too long at the door to be looked at.",
+	})
 	everything = &collector{pools: make(map[*Pool]bool)}
 )
+
+// TurnedAway counts a connection that was turned away at the door.
+func TurnedAway() { turnedAway.Inc() }
 
 // Register puts the metrics on a config's registry; they may be there already.
 func Register(registry prometheus.Registerer) error {

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package caddymodule
+
+import (
+	"syscall"
+	"time"
+)
+
+// standing cannot be told here.
+func standing(syscall.Conn) (time.Duration, bool) { return 0, false }
+
+func hangUp(uintptr, string) {}
