@@ -193,7 +193,10 @@ func (q *Queue) nextSlowLocked(l *line, now time.Time) *ticket {
 
 // mayLocked reports whether a request of r may go when a slot is free.
 func (q *Queue) mayLocked(r *route, now time.Time) bool {
-	return !q.costs.slow(r, now) || q.slowMayLocked(r, now)
+	if q.costs.slow(r, now) {
+		return q.slowMayLocked(r, now)
+	}
+	return !q.suspectLocked(r, now)
 }
 
 func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {

@@ -285,7 +285,7 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	q.stickLocked(t)
 	// With equal rights a free slot means that nobody who could use it waits,
 	// for every slot that comes free is dispatched.
-	if u := q.freeLocked(t); u != nil && (!slow || q.slowMayLocked(t.route, now)) {
+	if u := q.freeLocked(t); u != nil && q.mayLocked(t.route, now) {
 		return false, q.claimLocked(u, t, now), nil
 	}
 

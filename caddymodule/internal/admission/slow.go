@@ -56,6 +56,18 @@ func (q *Queue) slowMayLocked(r *route, now time.Time) bool {
 	return slow == 0 && (!now.Before(q.slow.next) || q.othersLocked(r, now) < slotKept)
 }
 
+// suspectLocked reports whether r may be about to hold every slot: one of its
+// requests hangs, which says nothing about it, but others are there, and of three
+// slots or more one can be kept for them until the next has answered.
+func (q *Queue) suspectLocked(r *route, now time.Time) bool {
+	oldest := r.running.oldest
+	if oldest == nil || r.answers.n == 0 || now.Sub(oldest.granted) < slowFloor || q.costs.age(oldest, q.costs.done).Seconds() <= outlierFactor*r.mean {
+		return false
+	}
+	slots := q.limitLocked()
+	return slots > 2 && r.inFlight >= slots-1 && q.othersThereLocked(r, now)
+}
+
 // reserveLocked is how many of the slots are kept from r for the others: what
 // they need, with some headroom, at least one if there are any, and never all.
 func (q *Queue) reserveLocked(r *route, slots int, now time.Time) int {
