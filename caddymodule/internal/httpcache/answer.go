@@ -26,7 +26,7 @@ type Answer struct {
 func (o *Object) answer(method string, request Header, with *press) (a Answer, made bool) {
 	a = Answer{Status: o.status, object: o, empty: method == "HEAD"}
 	ranged := method == "GET" && has(request, "Range")
-	if o.pressed && !ranged {
+	if o.pressed && !ranged && !hasMember(request, "Cache-Control", "no-transform") { // 5.2.1.6
 		a.coding, a.form, made = o.body.encodedFor(request, with)
 	}
 	if o.status == 200 || o.status == 206 {
@@ -87,7 +87,7 @@ func (a *Answer) CopyHeader(dst Header, now time.Time) {
 	}
 	delete(dst, targets[0])
 	dst["Age"] = []string{strconv.FormatInt(int64(max(0, now.Sub(o.born))/time.Second), 10)} // RFC 9111 4, 5.1
-	if o.pressed && o.body.worthCompressing() {
+	if o.hasForms() {
 		varyOn(dst, "Accept-Encoding")
 	}
 	if a.coding != "" {
@@ -217,7 +217,5 @@ func (a *Answer) copySpans(w io.Writer) (sent int64, err error) {
 // Trailer is the trailer section, once CopyBody has ended without an error (RFC
 // 9111 3.1: stored and sent apart from the header).
 func (a *Answer) Trailer() Header {
-	a.object.body.mu.Lock()
-	defer a.object.body.mu.Unlock()
-	return a.object.body.trailer
+	return a.object.body.trailers()
 }

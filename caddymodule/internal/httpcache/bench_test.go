@@ -47,6 +47,21 @@ func BenchmarkServe(b *testing.B) {
 	}
 }
 
+// BenchmarkServeAll is the same page for everybody on all processors.
+func BenchmarkServeAll(b *testing.B) {
+	c := mustNew(b, Config{})
+	r := get("/x", "Accept-Encoding: gzip")
+	talk(b, c, Policy{}, r, ok(strings.Repeat("x", 10<<10), "Cache-Control: max-age=600", "Content-Type: text/html", "Etag: \"1\""))
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			found := c.Lookup(&r, Policy{})
+			answer := c.Answer(&r, found.Object)
+			answer.CopyHeader(make(Header, 8), time.Now())
+		}
+	})
+}
+
 func BenchmarkStore(b *testing.B) {
 	c := mustNew(b, Config{})
 	body := []byte(strings.Repeat("x", 1000))

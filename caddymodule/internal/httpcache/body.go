@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,7 @@ const stall = 10 * time.Second
 // writer waits for the slowest of them, for stall at most.
 type body struct {
 	limit int64
+	final atomic.Pointer[final] // once it is whole: readers of a hit take no lock
 
 	mu      sync.Mutex
 	data    []byte          // mu; bytes base.. ; never changed in place
@@ -42,15 +44,36 @@ type body struct {
 	encoded encodings
 }
 
-func wholeBody(data []byte) *body {
-	return &body{data: data, ended: true, limit: int64(len(data))}
+// final is a whole body. It does not change.
+type final struct {
+	data    []byte
+	trailer Header
 }
 
-// whole is all bytes, once they are there.
+func wholeBody(data []byte, trailer Header) *body {
+	b := &body{data: data, ended: true, trailer: trailer, limit: int64(len(data))}
+	b.final.Store(&final{data, trailer})
+	return b
+}
+
+// whole is all bytes, once they are there; before, those that are.
 func (b *body) whole() ([]byte, bool) {
+	if f := b.final.Load(); f != nil {
+		return f.data, true
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.data, b.ended && b.err == nil && !b.grown
+	return b.data, false
+}
+
+// trailers are there once the body has ended.
+func (b *body) trailers() Header {
+	if f := b.final.Load(); f != nil {
+		return f.trailer
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.trailer
 }
 
 func (b *body) changedLocked() {
@@ -133,6 +156,9 @@ func (b *body) end(trailer Header, err error) {
 	b.ended, b.err, b.trailer = true, err, trailer
 	if n := len(b.data); !b.grown && cap(b.data)-n > n/4 { // it stays for long
 		b.data = append(make([]byte, 0, n), b.data...)
+	}
+	if err == nil && !b.grown {
+		b.final.Store(&final{b.data, trailer})
 	}
 	b.changedLocked()
 }

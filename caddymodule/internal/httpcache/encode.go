@@ -78,12 +78,17 @@ func (b *body) encodedFor(request Header, with *press) (name string, form []byte
 	return "", nil, made
 }
 
-// worthCompressing reports whether the body is, or may become, long enough to be
-// there in several forms.
-func (b *body) worthCompressing() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !b.grown && (!b.ended && cap(b.data) == len(b.data) || len(b.data) >= worthCompressing)
+// hasForms reports whether the object is there in several codings, or may be when
+// it is whole.
+func (o *Object) hasForms() bool {
+	if !o.pressed {
+		return false
+	}
+	if data, whole := o.body.whole(); whole {
+		return len(data) >= worthCompressing
+	}
+	n := contentLength(o.header)
+	return n < 0 || n >= worthCompressing
 }
 
 // make compresses. What saves less than a tenth is not worth a client's work.

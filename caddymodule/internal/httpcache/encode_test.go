@@ -3,6 +3,7 @@ package httpcache
 import (
 	"bytes"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -107,6 +108,28 @@ func TestShortAndStubbornBodiesStayPlain(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestVaryNamesTheCodingOnlyWhereThereAreSeveral(t *testing.T) {
+	for body, want := range map[string]bool{prose: true, "short": false} {
+		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+			for range 2 { // as it comes in, and from the store
+				x := talk(t, c, Policy{}, get("/"), ok(body, "Cache-Control: max-age=60", "Content-Type: text/html", "Content-Length: "+strconv.Itoa(len(body))))
+				if hasMember(x.header, "Vary", "Accept-Encoding") != want {
+					t.Errorf("%d bytes: %v", len(body), x.header)
+				}
+			}
+		})
+	}
+}
+
+func TestClientMayWantNothingChanged(t *testing.T) { // 5.2.1.6
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		talk(t, c, Policy{}, get("/"), ok(prose, "Cache-Control: max-age=60", "Content-Type: text/html"))
+		if x := talk(t, c, Policy{}, get("/", "Accept-Encoding: gzip", "Cache-Control: no-transform"), ok("")); x.body != prose {
+			t.Errorf("%v", x.header)
+		}
+	})
 }
 
 func TestPlainCachesDoNotCompress(t *testing.T) {

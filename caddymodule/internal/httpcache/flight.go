@@ -116,6 +116,9 @@ func (c *Cache) boards(f *Flight, req *Control) bool {
 }
 
 func (b *body) joinable() bool {
+	if b.final.Load() != nil {
+		return true
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.grown

@@ -117,7 +117,7 @@ func combined(old, now *Object) *Object {
 	copy(data[b.first-all.first:], nowBytes)
 
 	o := *now
-	o.part, o.body = &all, wholeBody(data)
+	o.part, o.body = &all, wholeBody(data, nil)
 	o.header = updatedHeader(old.header, now.header, now.control)
 	if all.length() == all.size {
 		o.part, o.status = nil, 200

@@ -96,6 +96,8 @@ func TestMicroCachingGivesATimeToTheSilentOnly(t *testing.T) {
 		{nil, nil, 404, true},
 		{nil, nil, 500, false},
 		{nil, nil, 302, false},
+		{nil, nil, 405, false},
+		{nil, nil, 501, false},
 		{nil, a("Cache-Control: no-store"), 200, false},
 		{nil, a("Cache-Control: private"), 200, false},
 		{nil, a("Cache-Control: private=\"X\""), 200, false},

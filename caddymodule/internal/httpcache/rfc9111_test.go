@@ -29,6 +29,8 @@ var reuses = []reuse{
 	{section: "3", rule: "s-maxage is a permission", status: 502, answer: a("Cache-Control: s-maxage=60"), cached: true},
 	{section: "3", rule: "a cacheable status may be stored by heuristic", status: 404, answer: a("Last-Modified: -1000"), cached: true},
 	{section: "3", rule: "other statuses may not", status: 403, answer: a("Last-Modified: -1000")},
+	{section: "3", rule: "416 is about a Range, which is not in the key", status: 416, first: a("Range: bytes=9-"), answer: a("Cache-Control: max-age=60")},
+	{section: "3", rule: "412 is about conditions", status: 412, answer: a("Cache-Control: max-age=60")},
 	{section: "5.2.2.3", rule: "must-understand with an unknown status is not stored", status: 299, answer: a("Cache-Control: must-understand, max-age=60")},
 	{section: "5.2.2.3", rule: "an unknown status without it is", status: 299, answer: a("Cache-Control: max-age=60"), cached: true},
 	{section: "5.2.2.3", rule: "must-understand overrides no-store where the status is understood", answer: a("Cache-Control: must-understand, no-store, max-age=60"), cached: true},
@@ -522,6 +524,27 @@ func TestOurOwnFieldsHoldForLaterAnswersAndReachNobody(t *testing.T) {
 				if strings.HasPrefix(name, "Portner-") {
 					t.Errorf("the client sees %s", name)
 				}
+			}
+		}
+	})
+}
+
+func TestNewestOfSeveralThatMatchIsUsed(t *testing.T) { // 4
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		talk(t, c, Policy{}, get("/", "Foo: 1"), ok("old", "Cache-Control: max-age=60", "Vary: Foo"))
+		talk(t, c, Policy{}, get("/", "Foo: 2"), ok("new", "Cache-Control: max-age=60"))
+		if x := talk(t, c, Policy{}, get("/", "Foo: 1"), ok("")); x.body != "new" || !x.cached() {
+			t.Errorf("%+v", x)
+		}
+	})
+}
+
+func TestDirectivesArePassedOn(t *testing.T) { // 5.2
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		for range 2 {
+			x := talk(t, c, Policy{}, get("/"), ok("x", "Cache-Control: max-age=60, foo=bar", "Cache-Control: public", "Expires: +5", "Pragma: x", "Cdn-Cache-Control: max-age=60"))
+			if strings.Join(x.header["Cache-Control"], "|") != "max-age=60, foo=bar|public" || !has(x.header, "Expires") || !has(x.header, "Pragma") || !has(x.header, "Cdn-Cache-Control") {
+				t.Errorf("%v", x.header)
 			}
 		}
 	})

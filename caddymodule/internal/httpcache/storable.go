@@ -40,8 +40,8 @@ func unstorable(req *Control, of credentials, status int, h Header, c *Control) 
 	switch {
 	case req.has(noStore): // 5.2.1.5
 		return "request-no-store"
-	case status < 200 || status == 304: // not final, or not an answer of its own
-		return "status"
+	case status < 200 || status == 304 || status == 412 || status == 416:
+		return "status" // not final, or about the request's conditions and ranges, which are not in the key
 	case c.has(mustUnderstand) && !slices.Contains(understood, status): // 5.2.2.3
 		return "must-understand"
 	case c.has(noStore) && !c.has(mustUnderstand): // 5.2.2.5; 5.2.2.3 overrides
@@ -68,8 +68,13 @@ func silent(status int, h Header, c *Control) bool {
 	const says = noStore | noCache | private | maxAge | sMaxAge | mustRevalidate | proxyRevalidate
 	return !c.has(says) && (c.targeted || !has(h, "Expires")) && c.privateFields == nil &&
 		!has(h, "Set-Cookie") && !hasMember(h, "Pragma", "no-cache") &&
-		status != 206 && slices.Contains(byDefault, status)
+		slices.Contains(unsurprising, status)
 }
+
+// unsurprising are the status codes that micro-caching is for. 405, 414 and 501
+// are not among them: they say something of a request, and one strange request
+// must not close a page to all.
+var unsurprising = []int{200, 203, 204, 300, 301, 308, 404, 410}
 
 // validator reports whether an answer can be asked about (RFC 9111 4.3.1).
 func validator(h Header, received time.Time) bool {
