@@ -154,7 +154,7 @@ var devices = []device{
 	{name: "desktop", width: 1280, height: 900, script: true},
 	{name: "phone", width: 390, height: 844, phone: true, script: true},
 	{name: "desktop-dark", width: 1280, height: 900, script: true, dark: true},
-	{name: "phone-without-script", width: 390, height: 844, phone: true, dark: true},
+	{name: "phone-without-script", width: 320, height: 568, phone: true, dark: true},
 }
 
 // browse starts the browser.
@@ -307,12 +307,22 @@ func (p *person) seesNot(words ...string) *person {
 	return p
 }
 
-// keep checks that nothing sticks out at the side, and keeps a picture of the
-// page where BROWSER_SCREENSHOTS names a folder.
+// tooSmall are buttons that a finger may miss (WCAG 2.2, 2.5.8: 24 pixels);
+// links within a sentence may be smaller.
+const tooSmall = `[...document.querySelectorAll("button, input:not([type=hidden]):not([hidden]), textarea, nav a, .acts a")]
+	.filter(e => e.checkVisibility())
+	.filter(e => { const r = (e.type == "checkbox" ? e.closest("label") : e).getBoundingClientRect(); return r.width < 24 || r.height < 24 })
+	.map(e => e.outerHTML).join(" ")`
+
+// keep checks that nothing sticks out at the side or is too small, and keeps a
+// picture of the page where BROWSER_SCREENSHOTS names a folder.
 func (p *person) keep(name string) *person {
 	p.t.Helper()
 	if finds(p, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > document.documentElement.clientWidth`)) {
 		p.t.Errorf("%s: %s must be pushed sideways", p.name, name)
+	}
+	if small := finds(p, chromedp.Evaluate[string](tooSmall)); small != "" {
+		p.t.Errorf("%s: too small on %s: %s", p.name, name, small)
 	}
 	if dir := os.Getenv("BROWSER_SCREENSHOTS"); dir != "" {
 		png := finds(p, chromedp.FullScreenshot(100))

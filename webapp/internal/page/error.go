@@ -3,6 +3,7 @@ package page
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -15,6 +16,7 @@ type errorView struct {
 	Status  int
 	Heading string
 	Advice  string
+	Kept    string // what was typed into a form that nobody could take
 }
 
 // WriteError answers with a page that says what happened and what to do. It
@@ -26,11 +28,15 @@ func (p *Pages) WriteError(c echo.Context, status int, err error) error {
 	case status == http.StatusNotFound:
 		v.Heading, v.Advice = "There is nothing here", "The address may be mistyped, or what it names has not arrived yet."
 	case status == http.StatusUnauthorized:
-		v.Heading, v.Advice = "You are not logged in", "Log in, then use your browser's back button: it brings back what you typed."
+		v.Heading, v.Advice = "You are not logged in", "This takes an account. Log in and try again."
+		v.Kept = typedText(c)
 	case status == http.StatusTooManyRequests:
 		v.Heading, v.Advice = "That was too fast", "Please wait a while and try again."
 	case errors.Is(err, session.ErrForged):
 		v.Heading, v.Advice = "This form is too old", "Go back, load the page again, and send it once more."
+		if c.Request().Header.Get("Sec-Fetch-Site") == "same-origin" { // another site must put no words on our pages
+			v.Kept = typedText(c)
+		}
 	case errors.As(err, &refusal):
 		v.Heading, v.Advice = "That is not possible", refusal.Why
 	case status == http.StatusMethodNotAllowed:
@@ -45,4 +51,17 @@ func (p *Pages) WriteError(c echo.Context, status int, err error) error {
 	v.view = p.view(c, v.Heading, "")
 	v.Unlisted = true
 	return p.show(c, status, "error", v)
+}
+
+// typedText is what somebody wrote when his session had ended meanwhile. Going
+// back would not bring it again: browsers forget the forms of pages that are
+// not to be stored.
+func typedText(c echo.Context) string {
+	var all []string
+	for _, name := range []string{"title", "url", "options", "text", "about"} {
+		if words := strings.TrimSpace(asked(c, name)); words != "" {
+			all = append(all, words)
+		}
+	}
+	return strings.Join(all, "\n\n")
 }

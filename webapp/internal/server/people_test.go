@@ -217,6 +217,27 @@ func TestWhoeverIsTooFastKeepsWhatHeTyped(t *testing.T) {
 	})
 }
 
+func TestWhatWasTypedInAnEndedSessionIsShown(t *testing.T) {
+	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
+		ann := visit().register("ann")
+		form := ann.open("/submit")
+		cookie := form.cookie
+		other := &visitor{t: t, handler: ann.handler, cookie: cookie}
+		other.open("/").press("Log out")
+		form.fill("submit", "title", "Long thought about", "text", "A & B")
+		if form.status != 401 || form.value("") != "Long thought about\n\nA & B" {
+			t.Errorf("%s: %q", form.answered(), form.body)
+		}
+		form.open("/login").fill("login", "name", "ann", "password", password)
+		for site, kept := range map[string]bool{"same-origin": true, "cross-site": false, "": false} {
+			form.send("POST", "/submit", filled("csrf", "old", "text", "Thought"), "Sec-Fetch-Site", site)
+			if form.status != 403 || strings.Contains(form.body, "Thought") != kept {
+				t.Errorf("%q: %s %s", site, form.answered(), form.body)
+			}
+		}
+	})
+}
+
 func TestTextOfTwoHoursStays(t *testing.T) {
 	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
 		ann := visit().register("ann")

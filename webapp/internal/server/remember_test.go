@@ -87,3 +87,37 @@ func TestMemoryOfPagesIsBounded(t *testing.T) {
 		t.Errorf("%d pages", len(m.pages))
 	}
 }
+
+func TestKeptPagesAreBounded(t *testing.T) {
+	m := &memory{pages: make(map[string]kept)}
+	now := time.Now()
+	held := func() (n int) {
+		for _, p := range m.pages {
+			n += len(p.body)
+		}
+		return n
+	}
+	for i := range 3 * maxPages {
+		m.keep(fmt.Sprint(i), kept{at: now, body: make([]byte, maxPage)})
+		m.keep(fmt.Sprint(i), kept{at: now, body: make([]byte, maxPage/2)}) // the same anew
+		if got := held(); got > maxBytes || got != m.bytes {
+			t.Fatalf("after %d pages: %d bytes, counted %d, at most %d", i, got, m.bytes, maxBytes)
+		}
+	}
+	for i := range 3 * maxPages {
+		m.keep(fmt.Sprint("small ", i), kept{at: now, body: make([]byte, 10)})
+		if len(m.pages) > maxPages || held() != m.bytes {
+			t.Fatalf("%d pages of %d bytes, counted %d", len(m.pages), held(), m.bytes)
+		}
+	}
+	// What is old goes first, and not all.
+	m = &memory{pages: make(map[string]kept)}
+	for i := range maxPages - 1 {
+		m.keep(fmt.Sprint(i), kept{at: now})
+	}
+	m.keep("young", kept{at: now.Add(keptFor - 1)})
+	m.keep("new", kept{at: now.Add(keptFor), body: make([]byte, maxPage)})
+	if _, young := m.pages["young"]; len(m.pages) != 2 || !young {
+		t.Errorf("%d pages are kept, want the two that are not old", len(m.pages))
+	}
+}
