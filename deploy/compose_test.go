@@ -22,8 +22,19 @@ const root = ".."
 // environment alone: no .env file of whoever runs the test.
 func load(t *testing.T, env ...string) *types.Project {
 	t.Helper()
+	return loadWith(t, nil, env...)
+}
+
+// whole is everything that can be started, with all profiles.
+func whole(t *testing.T, env ...string) *types.Project {
+	t.Helper()
+	return loadWith(t, []string{"*"}, env...)
+}
+
+func loadWith(t *testing.T, profiles []string, env ...string) *types.Project {
+	t.Helper()
 	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
-		cli.WithWorkingDirectory(root), cli.WithEnv(env))
+		cli.WithWorkingDirectory(root), cli.WithEnv(env), cli.WithProfiles(profiles))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +63,7 @@ func TestBothHalvesAreServices(t *testing.T) {
 }
 
 func TestServicesHaveNoMoreRightsThanTheyNeed(t *testing.T) {
-	for name, s := range load(t).Services {
+	for name, s := range whole(t).Services {
 		if user, _, _ := strings.Cut(s.User, ":"); user == "" || user == "root" || user == "0" {
 			t.Errorf("%s: runs as user %q", name, s.User)
 		}
@@ -77,7 +88,7 @@ func TestServicesHaveNoMoreRightsThanTheyNeed(t *testing.T) {
 }
 
 func TestServicesSayWhetherTheyAreWell(t *testing.T) {
-	for name, s := range load(t).Services {
+	for name, s := range whole(t).Services {
 		check := s.HealthCheck
 		if check == nil || check.Disable || len(check.Test) < 2 {
 			t.Errorf("%s: no health check", name)
@@ -89,22 +100,24 @@ func TestServicesSayWhetherTheyAreWell(t *testing.T) {
 		if *check.Timeout > *check.Interval {
 			t.Errorf("%s: a check may take %v, and comes every %v", name, check.Timeout, check.Interval)
 		}
-		if !strings.Contains(dockerfile(t, s), filepath.Base(check.Test[1])) {
+		if s.Build != nil && !strings.Contains(dockerfile(t, s), filepath.Base(check.Test[1])) {
 			t.Errorf("%s: %s is not in the image", name, check.Test[1])
 		}
 	}
 }
 
 func TestWhatMustSurviveIsOnVolumes(t *testing.T) {
-	project := load(t)
-	for name, volume := range map[string]string{"caddy": "caddy_data", "webapp": "news_data"} {
+	project := whole(t)
+	for name, want := range map[string]struct{ volume, at string }{
+		"caddy": {"caddy_data", "/data"}, "webapp": {"news_data", "/data"}, "postgres": {"postgres_data", "/var/lib/postgresql/data"},
+	} {
 		s := service(t, project, name)
-		i := slices.IndexFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == "/data" })
-		if i < 0 || s.Volumes[i].Type != types.VolumeTypeVolume || s.Volumes[i].Source != volume {
-			t.Errorf("%s: /data is not the volume %s: %+v", name, volume, s.Volumes)
+		i := slices.IndexFunc(s.Volumes, func(v types.ServiceVolumeConfig) bool { return v.Target == want.at })
+		if i < 0 || s.Volumes[i].Type != types.VolumeTypeVolume || s.Volumes[i].Source != want.volume {
+			t.Errorf("%s: %s is not the volume %s: %+v", name, want.at, want.volume, s.Volumes)
 		}
-		if _, ok := project.Volumes[volume]; !ok {
-			t.Errorf("there is no volume %s", volume)
+		if _, ok := project.Volumes[want.volume]; !ok {
+			t.Errorf("there is no volume %s", want.volume)
 		}
 	}
 	image := dockerfile(t, service(t, project, "caddy"))
@@ -245,7 +258,7 @@ func TestStopIsOrderly(t *testing.T) {
 }
 
 func TestLogsAreBounded(t *testing.T) {
-	for name, s := range load(t).Services {
+	for name, s := range whole(t).Services {
 		if s.Logging == nil || s.Logging.Options["max-size"] == "" || s.Logging.Options["max-file"] == "" {
 			t.Errorf("%s: its log grows for ever", name)
 		}
@@ -301,7 +314,7 @@ func older(have, want string) bool {
 // Nothing that is private or large goes to the builder.
 func TestTheBuilderGetsNoPrivateFiles(t *testing.T) {
 	ignored := strings.Split(read(t, ".dockerignore"), "\n")
-	for _, name := range []string{".git", ".data", ".env", "bin"} {
+	for _, name := range []string{".git", ".data", ".env", "bin", "secrets"} {
 		if !slices.Contains(ignored, name) {
 			t.Errorf("%s is sent to the builder", name)
 		}
