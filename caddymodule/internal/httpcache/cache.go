@@ -89,8 +89,8 @@ const (
 	// Stale: Object is the answer; if there is a Flight, carry it out in the
 	// background, whether the client stays or not: a GET of the whole.
 	Stale
-	// Fetch: carry out Flight. Object, if any, is what StaleFor is to be asked
-	// about when that cannot be done.
+	// Fetch: carry out Flight, or end it with Instead. Object, if any, is the
+	// one that is not fresh.
 	Fetch
 	// Wait: Follow must decide. Lookup alone returns it.
 	Wait
@@ -211,7 +211,8 @@ func (c *Cache) Answer(r *Request, o *Object) Answer {
 
 // StaleFor reports whether an object that is not fresh, from Found, may answer
 // the request because the application cannot (RFC 5861 4, RFC 9111 4.2.4). An
-// object that was invalidated hard meanwhile never may.
+// object that was invalidated hard meanwhile never may. Who has a Flight calls
+// its Instead.
 func (c *Cache) StaleFor(r *Request, p Policy, o *Object, why Trouble) (Note, bool) {
 	if o == nil || !c.epochs.valid(&o.validity) {
 		return Note{}, false

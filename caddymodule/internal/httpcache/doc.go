@@ -31,7 +31,7 @@
 //	case httpcache.Fetch:
 //		defer found.Flight.Done()
 //		found.Flight.Prepare(header) // of the request to send
-//		… wait for a slot; refused: cache.StaleFor(&r, policy, found.Object, why) …
+//		… wait for a slot; refused or unreachable: found.Flight.Instead(why) …
 //		found.Flight.Sent()          // just before it is sent
 //		got := found.Flight.Receive(status, header)
 //		…                            // Keep: Write every byte, then End

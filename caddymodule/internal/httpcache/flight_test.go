@@ -75,7 +75,9 @@ func (s *slowApp) fetch(f *Flight, got chan<- Received) {
 	time.Sleep(time.Second)
 	a := s.answer(n)
 	if a.status == 0 {
-		f.Done()
+		if o, note, ok := f.Instead(Overloaded); ok {
+			got <- Received{Replace, o, note}
+		}
 		close(got)
 		return
 	}
@@ -177,6 +179,44 @@ func TestLeaderThatFailsDoesNotFailItsFollowers(t *testing.T) {
 			}
 			if failed != 1 || s.asked.Load() != 2 {
 				t.Errorf("%s: %d failed, asked %d times; want 1 and 2", name, failed, s.asked.Load())
+			}
+		})
+	}
+}
+
+func TestStaleStandsInForAllWhoWait(t *testing.T) {
+	for name, row := range map[string]struct {
+		failure app
+		lines   []string // of the stale answer
+		own     []string // of the first request
+		asked   int32
+	}{
+		"refused":               {app{}, a("Cache-Control: max-age=1, stale-if-error=60"), nil, 1},
+		"failing":               {app{status: 503, header: Header{}}, a("Cache-Control: max-age=1, stale-if-error=60"), nil, 1},
+		"one of them allows it": {app{}, a("Cache-Control: max-age=1"), a("Cache-Control: stale-if-error=60"), 2},
+	} {
+		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+			talk(t, c, Policy{}, get("/"), ok("old", row.lines...))
+			time.Sleep(5 * time.Second)
+			s := &slowApp{pieces: a("new"), answer: func(n int32) app {
+				if n == 1 {
+					return row.failure
+				}
+				return ok("", "Cache-Control: max-age=60")
+			}}
+			var wg sync.WaitGroup
+			first := get("/", row.own...)
+			var leader client
+			wg.Go(func() { leader = s.ask(t.Context(), c, first, &wg) })
+			synctest.Wait()
+			for i, x := range s.crowd(c, 100, same) {
+				if want := map[int32]string{1: "old", 2: "new"}[row.asked]; x.body != want {
+					t.Fatalf("%s: client %d: %+v", name, i, x)
+				}
+			}
+			wg.Wait()
+			if leader.body != "old" || s.asked.Load() != row.asked {
+				t.Errorf("%s: %+v, asked %d times", name, leader, s.asked.Load())
 			}
 		})
 	}

@@ -131,11 +131,7 @@ func (p *proxy) lead(w http.ResponseWriter, r *http.Request, req *Request, found
 	}
 	h := <-heads
 	switch {
-	case h.err != nil:
-		if note, ok := p.cache.StaleFor(req, p.policy, found.Object, Unreachable); ok {
-			p.give(w, r, req, found.Object, note)
-			return
-		}
+	case h.err != nil && h.got.Object == nil:
 		w.WriteHeader(http.StatusBadGateway)
 	case h.got.Use == Forward:
 		defer h.res.Body.Close()
@@ -160,8 +156,8 @@ func (p *proxy) fetch(f *Flight, r *http.Request, h http.Header, heads chan<- he
 		f.Sent()
 		res, err := p.send(r, f.Method(), h, nil)
 		if err != nil {
-			f.Done()
-			tell(heads, head{err: err})
+			o, note, _ := f.Instead(Unreachable)
+			tell(heads, head{nil, Received{Replace, o, note}, err})
 			return
 		}
 		got := f.Receive(res.StatusCode, res.Header)

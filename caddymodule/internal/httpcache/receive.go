@@ -35,8 +35,9 @@ func (f *Flight) Receive(status int, h Header) Received {
 	case status == 304 && f.asks:
 		return f.receiveNotModified(h, now)
 	case f.stale != nil && serverError(status):
-		if r, ok := f.insteadOf(status, now); ok {
-			return r
+		if o, note, ok := f.stand(Failing); ok {
+			note.Hit, note.Forward, note.Answered = false, "stale", status
+			return Received{Replace, o, note}
 		}
 	}
 	return f.receiveAnswer(status, h, now)
@@ -61,21 +62,32 @@ func (f *Flight) note() Note {
 	return Note{Forward: "miss"}
 }
 
-// insteadOf gives the stale object to this client and to all who follow.
-func (f *Flight) insteadOf(status int, now time.Time) (Received, bool) {
+// Instead ends a flight for which nothing comes, and gives the stale object in
+// its place, if it may stand in (StaleFor), to this client and to all who follow.
+// Otherwise followers go on as after Fail.
+func (f *Flight) Instead(why Trouble) (*Object, Note, bool) {
+	defer f.Done()
+	defer f.settle()
+	if f.stale == nil {
+		return nil, Note{}, false
+	}
+	return f.stand(why)
+}
+
+// stand lets the stale object stand in. Those who follow get it as well, unless
+// it may only because this one request says so.
+func (f *Flight) stand(why Trouble) (*Object, Note, bool) {
 	o := f.stale
-	s := o.state(now, f.c.epochs)
-	if !f.c.epochs.valid(&o.validity) || !staleOnError(&f.control, &o.control, s, Failing, f.policy.Stale) {
-		return Received{}, false
+	s := o.state(time.Now(), f.c.epochs)
+	if !f.c.epochs.valid(&o.validity) || !staleOnError(&f.control, &o.control, s, why, f.policy.Stale) {
+		return nil, Note{}, false
 	}
 	f.c.counts.stale.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.object, f.open = o, true
+	f.object, f.open = o, staleOnError(&Control{}, &o.control, s, why, f.policy.Stale)
 	f.landLocked()
-	note := f.note()
-	note.Answered, note.TTL, note.Lives, note.Detail = status, -s.stale, true, troubles[Failing]
-	return Received{Replace, o, note}, true
+	return o, Note{Hit: true, TTL: -s.stale, Lives: true, Detail: troubles[why]}, true
 }
 
 // receiveAnswer takes an answer that is not about a stored one.

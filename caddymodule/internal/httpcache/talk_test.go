@@ -75,8 +75,8 @@ func talk(t testing.TB, c *Cache, p Policy, r Request, a app) told {
 	got, sent := fly(t, found.Flight, r, a)
 	switch {
 	case a.status == 0:
-		if note, ok := c.StaleFor(&r, p, found.Object, Unreachable); ok {
-			x := give(t, c, r, found.Object, note)
+		if o := got.Object; o != nil {
+			x := give(t, c, r, o, got.Note)
 			x.sent = sent
 			return x
 		}
@@ -101,7 +101,8 @@ func fly(t testing.TB, f *Flight, r Request, a app) (Received, Header) {
 		f.Prepare(h)
 		f.Sent()
 		if a.status == 0 {
-			return Received{}, h
+			o, note, _ := f.Instead(Unreachable)
+			return Received{Replace, o, note}, h
 		}
 		got := f.Receive(a.status, a.header)
 		switch got.Use {
