@@ -132,7 +132,7 @@ func site(lines string) string {
 }
 
 func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
-	const ours = "expected buffer, class, concurrency, deadline_header, direct, hold, name, queue, route, server_timing, timeouts, or a word of reverse_proxy"
+	const ours = "expected buffer, class, concurrency, deadline_header, direct, hold, name, queue, route, sendfile_root, server_timing, timeouts, or a word of reverse_proxy"
 	for _, c := range []struct{ lines, want string }{
 		{"nmae x", "app_proxy: unrecognized subdirective nmae, at Caddyfile:3; " + ours},
 		{"name", "app_proxy: name: expected a name for the pool, at Caddyfile:3"},
@@ -175,6 +175,7 @@ func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
 		{"timeouts {\n connect 0\n}", "app_proxy: timeouts connect: must be longer than 0, at Caddyfile:4"},
 		{"timeouts {\n read 10m\n}", "app_proxy: timeouts: unknown word 'read'; expected abandon, connect, first_byte, whole, at Caddyfile:4"},
 		{"direct", "app_proxy: direct: expected on or off, at Caddyfile:3"},
+		{"sendfile_root", "app_proxy: sendfile_root: expected a folder, at Caddyfile:3"},
 		{"direct maybe", "app_proxy: direct: expected on or off, at Caddyfile:3"},
 		// reverse_proxy's own words, with its own errors
 		{"lb_policy nonsense", "app_proxy: getting module named 'http.reverse_proxy.selection_policies.nonsense': module not registered: http.reverse_proxy.selection_policies.nonsense, at Caddyfile:3"},

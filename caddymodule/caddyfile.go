@@ -36,6 +36,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"deadline_header": parseDeadlineHeader,
 	"server_timing":   parseServerTiming,
 	"direct":          parseDirect,
+	"sendfile_root":   parseSendfileRoot,
 }
 
 // parseAppProxy parses
@@ -71,6 +72,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	    deadline_header <name>
 //	    server_timing   off
 //	    direct          off
+//	    sendfile_root   <dir>
 //	    <any word of reverse_proxy>
 //	}
 func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -212,6 +214,14 @@ func parseDirect(h *Handler, d *caddyfile.Dispenser) error {
 	}
 	h.DirectOff = d.Val() == "off"
 	return lastArg(d, "direct")
+}
+
+func parseSendfileRoot(h *Handler, d *caddyfile.Dispenser) error {
+	if !d.NextArg() || d.Val() == "" {
+		return d.Err("app_proxy: sendfile_root: expected a folder")
+	}
+	h.SendfileRoot = d.Val()
+	return lastArg(d, "sendfile_root")
 }
 
 func parseHold(h *Handler, d *caddyfile.Dispenser) (err error) {

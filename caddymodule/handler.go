@@ -63,6 +63,10 @@ type Handler struct {
 	// HideTiming leaves Server-Timing out of answers.
 	HideTiming bool `json:"hide_timing,omitempty"`
 
+	// SendfileRoot is a folder from which the application may hand over files by
+	// X-Sendfile or X-Accel-Redirect. Default: none, and the fields pass.
+	SendfileRoot string `json:"sendfile_root,omitempty"`
+
 	// DirectOff sends everything by way of reverse_proxy, which costs more.
 	DirectOff bool `json:"direct_off,omitempty"`
 
@@ -74,8 +78,9 @@ type Handler struct {
 	front     *front.Front
 	closeIdle func() error // of a transport that Caddy does not clean up; may be nil
 
-	closeDirect func() // ends the idle connections of the direct way; may be nil
-	release     func() // of the routes' metrics; may be nil
+	closeDirect func()       // ends the idle connections of the direct way; may be nil
+	files       *front.Files // may be nil
+	release     func()       // of the routes' metrics; may be nil
 	logger      *zap.Logger
 
 	provisioned bool // ReverseProxy was, and must be cleaned up
@@ -318,6 +323,9 @@ func (h *Handler) Cleanup() error {
 	}
 	if h.closeDirect != nil {
 		h.closeDirect()
+	}
+	if h.files != nil {
+		err = errors.Join(err, h.files.Close())
 	}
 	if h.closeIdle != nil {
 		err = errors.Join(err, h.closeIdle())

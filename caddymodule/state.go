@@ -99,15 +99,15 @@ func (p *pool) apply(g generation) {
 	p.health.Notify(g.notify)
 	if g.resolve == nil {
 		p.queue.Apply(g.limits, g.targets)
-		p.health.Apply(g.health, p.keys())
+		p.health.Apply(g.health, p.queue.Keys())
 		return
 	}
 	var known []admission.Target // as resolved last
-	for _, key := range p.keys() {
+	for _, key := range p.queue.Keys() {
 		known = append(known, admission.Target{Key: key})
 	}
 	p.queue.Apply(g.limits, known)
-	p.health.Apply(g.health, p.keys())
+	p.health.Apply(g.health, p.queue.Keys())
 	ctx, cancel := context.WithCancel(context.Background())
 	p.resolver = cancel
 	p.wg.Go(func() { p.resolveLoop(ctx, g) })
@@ -117,15 +117,7 @@ func (p *pool) apply(g generation) {
 // speak of one that the queue does not know.
 func (p *pool) setTargets(g generation, targets []admission.Target) {
 	p.queue.Apply(g.limits, targets)
-	p.health.SetKeys(p.keys())
-}
-
-func (p *pool) keys() []string {
-	var keys []string
-	for _, u := range p.queue.Stats().Upstreams {
-		keys = append(keys, u.Key)
-	}
-	return keys
+	p.health.SetKeys(p.queue.Keys())
 }
 
 // resolveEvery is how often a dynamic source is asked; it caches by itself.
@@ -220,7 +212,7 @@ func (p *pool) retired() bool {
 		retiring.Unlock()
 		return true
 	}
-	if s := p.queue.Stats(); p.inside.Load() > 0 || s.Waiting > 0 || s.InFlight > 0 {
+	if p.inside.Load() > 0 || !p.queue.Idle() {
 		retiring.Unlock()
 		return false
 	}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -79,6 +78,12 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	}
 	if cfg.Trusted, err = h.truster(); err != nil {
 		return generation{}, err
+	}
+	if h.SendfileRoot != "" {
+		if h.files, err = front.OpenFiles(h.SendfileRoot); err != nil {
+			return generation{}, fmt.Errorf("app_proxy: sendfile_root: %w", err)
+		}
+		cfg.Files = h.files
 	}
 	h.amend(&cfg)
 	h.bounds(&cfg)
@@ -237,17 +242,12 @@ func (h *Handler) loadPolicy(ctx caddy.Context) (choose func(http.ResponseWriter
 
 // chooser asks a selection policy about the candidates alone.
 func chooser(policy reverseproxy.Selector) func(http.ResponseWriter, *http.Request) func([]string) string {
-	var known sync.Map // upstream objects by key: policies look at no more than the address
 	return func(w http.ResponseWriter, r *http.Request) func([]string) string {
 		cookies := slices.Clip(w.Header()["Set-Cookie"])
 		return func(candidates []string) string {
 			pool := make(reverseproxy.UpstreamPool, len(candidates))
 			for i, key := range candidates {
-				u, ok := known.Load(key)
-				if !ok {
-					u, _ = known.LoadOrStore(key, &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: key})
-				}
-				pool[i] = u.(*reverseproxy.Upstream)
+				pool[i] = &reverseproxy.Upstream{Host: new(reverseproxy.Host), Dial: key} // policies look at the address alone
 			}
 			// A policy that sets a cookie may be asked again after a failed dial.
 			if len(cookies) == 0 {

@@ -101,6 +101,9 @@ func (x *exchange) letIn(w http.ResponseWriter, r *http.Request) {
 	if x.onward.made == nil {
 		x.trusted = x.front.cfg.Trusted != nil && x.front.cfg.Trusted(r)
 		x.onward.prepare(r, x.began, x.trusted)
+		if r.Header["Cookie"] != nil {
+			x.front.cfg.Places.hide(r.Header)
+		}
 	}
 	if x.front.cfg.Claimed != nil {
 		x.front.cfg.Claimed(r, &x.Exchange)
@@ -193,8 +196,7 @@ func (x *exchange) forwarded(r *http.Request) *http.Request {
 	dropOurs(r.Trailer)
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	r.Header = r.Header.Clone()
-	r.Header.Del("Expect") // answered when the body was read
-	x.onward.apply(r, x.trusted)
+	x.onward.apply(r)
 	if x.body != nil {
 		r.Body = x.body.open()
 		r.ContentLength = x.body.size

@@ -67,7 +67,8 @@ const maxMade = 9
 // Drops reports whether a field of the client's does not go on.
 func (o *onward) Drops(name string) bool {
 	switch name {
-	case "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "X-Request-Id", "X-Request-Start", "Expect":
+	case "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "X-Request-Id", "X-Request-Start", "Expect",
+		"X-Sendfile-Type", "X-Accel-Mapping": // by which a client would say what files we send (CVE-2025-61780)
 		return true
 	}
 	if hop(name) || ours(name) {
@@ -224,9 +225,9 @@ func last(values []string, trusted bool) string {
 
 // apply writes what prepare has found into a request, for who sends by a map.
 // X-Forwarded-*, Via and Te are left to reverseproxy, which has the same rules.
-func (o *onward) apply(r *http.Request, trusted bool) {
-	if !trusted {
-		delete(r.Header, "Forwarded")
+func (o *onward) apply(r *http.Request) {
+	for _, name := range []string{"Expect", "X-Sendfile-Type", "X-Accel-Mapping"} {
+		delete(r.Header, name)
 	}
 	for _, f := range o.made {
 		switch f.Name {

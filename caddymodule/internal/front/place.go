@@ -51,6 +51,26 @@ func (p *Places) arrival(r *http.Request, now time.Time) time.Time {
 	return came
 }
 
+// hide takes the cookie out of a request: it is between the browser and the door.
+func (p *Places) hide(h http.Header) {
+	for i, line := range h["Cookie"] {
+		if !strings.Contains(line, placeCookie+"=") {
+			continue
+		}
+		var kept []string
+		for pair := range strings.SplitSeq(line, ";") {
+			if pair = strings.TrimSpace(pair); !strings.HasPrefix(pair, placeCookie+"=") {
+				kept = append(kept, pair)
+			}
+		}
+		h["Cookie"] = slices.Clone(h["Cookie"])
+		h["Cookie"][i] = strings.Join(kept, "; ")
+	}
+	if h["Cookie"] = slices.DeleteFunc(h["Cookie"], func(line string) bool { return line == "" }); len(h["Cookie"]) == 0 {
+		delete(h, "Cookie")
+	}
+}
+
 // give sets the cookie of one who came at the given time.
 func (p *Places) give(h http.Header, came, now time.Time, secure bool) {
 	raw := make([]byte, 16, 16+sha256.Size)

@@ -118,3 +118,19 @@ func TestOnePlaceAtATime(t *testing.T) {
 		t.Errorf("%v", h["Set-Cookie"])
 	}
 }
+
+func TestPlaceIsNobodyElsesBusiness(t *testing.T) {
+	for _, c := range []struct{ sent, want []string }{
+		{[]string{"portner_place=abc"}, nil},
+		{[]string{"a=1; portner_place=abc; b=2"}, []string{"a=1; b=2"}},
+		{[]string{"a=1", "portner_place=abc", "b=2"}, []string{"a=1", "b=2"}},
+		{[]string{"a=1; my_portner_place=2"}, []string{"a=1; my_portner_place=2"}},
+		{[]string{"a=1"}, []string{"a=1"}},
+	} {
+		h := http.Header{"Cookie": c.sent}
+		NewPlaces("app").hide(h)
+		if got := h["Cookie"]; !slices.Equal(got, c.want) {
+			t.Errorf("%q becomes %q, want %q", c.sent, got, c.want)
+		}
+	}
+}

@@ -222,6 +222,8 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		res.Header["Server-Timing"] = append(res.Header["Server-Timing"], text)
 	}
 	switch {
+	case x.handOver(res, d):
+		return res.Body
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		// From now on it is a connection, not an exchange. Its body must stay
 		// what it is: a ReadWriteCloser.
@@ -254,6 +256,30 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		s.end(err)
 	}()
 	return s
+}
+
+// handOver puts the file that an answer names in place of its body.
+func (x *exchange) handOver(res *http.Response, d *delivery) bool {
+	files := x.front.cfg.Files
+	file, info, err := files.open(res.Header.Get("X-Sendfile"), res.Header.Get("X-Accel-Redirect"))
+	if file == nil && err == nil {
+		return false
+	}
+	d.leave()
+	go d.drain(res.Body) // ends with the answer, or after Abandon
+	for name := range res.Header {
+		if handsOver(name) {
+			delete(res.Header, name)
+		}
+	}
+	if err != nil {
+		x.front.log.Error("exchange failed", zap.String("upstream", x.Upstream), zap.Error(err))
+		res.StatusCode, res.Body, res.ContentLength = http.StatusBadGateway, http.NoBody, 0
+		return true
+	}
+	res.Body, res.ContentLength, res.TransferEncoding = file, info.Size(), nil
+	res.Header.Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+	return true
 }
 
 // wholeTimer ends an exchange that takes too long.

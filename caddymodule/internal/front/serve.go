@@ -72,6 +72,9 @@ type Config struct {
 	// Memory bounds the buffers of everybody who shares it. Default: one of its own.
 	Memory *Budget
 
+	// Files are those that the application may hand over by name; nil: none.
+	Files *Files
+
 	// Direct sends plain requests; nil: all go by Send.
 	Direct *upstream.Direct
 	// Trusted reports whether to believe what a client says of who is behind it;
