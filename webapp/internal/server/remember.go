@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -25,8 +26,9 @@ type memory struct {
 	store *store.Store
 
 	mu    sync.Mutex
-	pages map[string]kept // mu; by what nameOf makes of a request
-	bytes int             // mu; of all bodies
+	pages map[string]kept          // mu; by what nameOf makes of a request
+	bytes int                      // mu; of all bodies
+	made  map[string]chan struct{} // mu; pages that somebody makes now; closed when he has
 }
 
 type kept struct {
@@ -45,7 +47,7 @@ const (
 )
 
 func newMemory(st *store.Store) *memory {
-	return &memory{store: st, pages: make(map[string]kept)}
+	return &memory{store: st, pages: make(map[string]kept), made: make(map[string]chan struct{})}
 }
 
 func (m *memory) middleware(next echo.HandlerFunc) echo.HandlerFunc {
@@ -55,25 +57,95 @@ func (m *memory) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		if r.Method != http.MethodGet || r.Header.Get("Cookie") != "" || r.Header.Get("Range") != "" || !remembered(r.URL.Path) || len(name) > maxKeptName {
 			return next(c)
 		}
+		p, mine, err := m.await(r.Context(), name)
+		switch {
+		case err != nil:
+			return err
+		case p != nil:
+			return p.send(c)
+		case mine == nil:
+			return next(c)
+		}
+		defer m.follow(name, mine)
 		// Before the page is made: what is committed meanwhile makes it old.
 		version, _ := m.store.Shared()
 		now := time.Now()
-		if p, ok := m.find(name, version, now); ok {
-			h := c.Response().Header()
-			for name, values := range p.header {
-				h[name] = values
-			}
-			return c.Blob(http.StatusOK, p.header.Get(echo.HeaderContentType), p.body)
-		}
 		w := &copying{ResponseWriter: c.Response().Writer}
 		c.Response().Writer = w
-		err := next(c)
+		err = next(c)
 		c.Response().Writer = w.ResponseWriter
 		if h := c.Response().Header(); err == nil && c.Response().Status == http.StatusOK && !w.tooLong && h.Get("Set-Cookie") == "" && h.Get("Cache-Control") == "" {
 			m.keep(name, kept{at: now, version: version, header: own(h), body: w.body.Bytes()})
 		}
 		return err
 	}
+}
+
+// await finds the page that is kept, or waits for whoever makes it now. It gives
+// mine to who must make it himself, and neither to who has waited in vain: the
+// page was none to be kept. What was committed before the request came is in
+// its answer.
+func (m *memory) await(ctx context.Context, name string) (p *kept, mine chan struct{}, err error) {
+	asked, _ := m.store.Shared()
+	for range 2 { // who began before a commit is waited for, and then who began after it
+		p, mine, others := m.lead(name, asked)
+		if p != nil || mine != nil {
+			return p, mine, nil
+		}
+		select {
+		case <-others:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+		if p := m.find(name, asked); p != nil {
+			return p, nil, nil
+		}
+	}
+	return nil, nil, nil
+}
+
+// lead finds a page, or gives a channel to whoever makes it first and to the
+// others the one that is closed when he is done.
+func (m *memory) lead(name string, version int64) (p *kept, mine chan struct{}, others <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p, ok := m.pages[name]; ok && p.version >= version && time.Since(p.at) < keptFor {
+		return &p, nil, nil
+	}
+	if others, ok := m.made[name]; ok {
+		return nil, nil, others
+	}
+	m.forgetLocked(name)
+	mine = make(chan struct{})
+	m.made[name] = mine
+	return nil, mine, nil
+}
+
+// find is for who has waited: what he finds was made meanwhile, however long
+// that took.
+func (m *memory) find(name string, version int64) *kept {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p, ok := m.pages[name]; ok && p.version >= version {
+		return &p
+	}
+	return nil
+}
+
+// follow lets go those who wait for a page.
+func (m *memory) follow(name string, mine chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.made, name)
+	close(mine)
+}
+
+func (p *kept) send(c echo.Context) error {
+	h := c.Response().Header()
+	for name, values := range p.header {
+		h[name] = values
+	}
+	return c.Blob(http.StatusOK, p.header.Get(echo.HeaderContentType), p.body)
 }
 
 // nameOf has the host as well: a page names its own address, and one that was
@@ -96,13 +168,6 @@ func own(h http.Header) http.Header {
 		}
 	}
 	return page
-}
-
-func (m *memory) find(name string, version int64, now time.Time) (kept, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p, ok := m.pages[name]
-	return p, ok && p.version == version && now.Sub(p.at) < keptFor
 }
 
 func (m *memory) keep(name string, p kept) {

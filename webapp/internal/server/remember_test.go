@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -89,7 +90,7 @@ func TestMemoryOfPagesIsBounded(t *testing.T) {
 }
 
 func TestKeptPagesAreBounded(t *testing.T) {
-	m := &memory{pages: make(map[string]kept)}
+	m := newMemory(nil)
 	now := time.Now()
 	held := func() (n int) {
 		for _, p := range m.pages {
@@ -111,7 +112,7 @@ func TestKeptPagesAreBounded(t *testing.T) {
 		}
 	}
 	// What is old goes first, and not all.
-	m = &memory{pages: make(map[string]kept)}
+	m = newMemory(nil)
 	for i := range maxPages - 1 {
 		m.keep(fmt.Sprint(i), kept{at: now})
 	}
@@ -120,4 +121,106 @@ func TestKeptPagesAreBounded(t *testing.T) {
 	if _, young := m.pages["young"]; len(m.pages) != 2 || !young {
 		t.Errorf("%d pages are kept, want the two that are not old", len(m.pages))
 	}
+}
+
+func TestPageThatManyWantIsMadeOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "news.db"), zap.NewNop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		srv, err := New(st, zap.NewNop(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var made atomic.Int64
+		srv.Handler().(*echo.Echo).GET("/slow", func(c echo.Context) error {
+			n := made.Add(1)
+			time.Sleep(time.Minute / 2)
+			if c.QueryParam("fails") != "" {
+				return echo.ErrTeapot
+			}
+			return c.HTML(200, fmt.Sprint("made ", n))
+		})
+		ask := func(ctx context.Context, path string) *httptest.ResponseRecorder {
+			rec := httptest.NewRecorder()
+			srv.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "GET", path, nil))
+			return rec
+		}
+		crowd := func(path string, n int) (answers []*httptest.ResponseRecorder) {
+			answers = make([]*httptest.ResponseRecorder, n)
+			var wg sync.WaitGroup
+			for i := range answers {
+				wg.Go(func() { answers[i] = ask(t.Context(), path) })
+			}
+			wg.Wait()
+			return answers
+		}
+		start := time.Now()
+		for _, a := range crowd("/slow", 10) {
+			if a.Code != 200 || a.Body.String() != "made 1" {
+				t.Errorf("%d %s", a.Code, a.Body)
+			}
+		}
+		if n, took := made.Load(), time.Since(start); n != 1 || took != time.Minute/2 {
+			t.Errorf("made %d times in %v", n, took)
+		}
+		// What is committed before somebody asks is in his answer: he and who
+		// comes with him share the next one.
+		made.Store(0)
+		time.Sleep(time.Minute)
+		var early sync.WaitGroup
+		early.Go(func() { ask(t.Context(), "/slow") })
+		synctest.Wait()
+		if _, err := st.Register(t.Context(), "ann", password); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range crowd("/slow", 5) {
+			if a.Body.String() != "made 2" {
+				t.Errorf("after a commit: %s", a.Body)
+			}
+		}
+		early.Wait()
+		// What cannot be kept is made for each.
+		for _, a := range crowd("/slow?fails=1", 3) {
+			if a.Code != 418 {
+				t.Errorf("%d", a.Code)
+			}
+		}
+		// What was kept long ago is for nobody, not even for who waited in vain.
+		var fails atomic.Bool
+		srv.Handler().(*echo.Echo).GET("/once", func(c echo.Context) error {
+			time.Sleep(time.Second / 2)
+			if fails.Load() {
+				return echo.ErrTeapot
+			}
+			return c.HTML(200, "old")
+		})
+		ask(t.Context(), "/once")
+		time.Sleep(time.Minute)
+		fails.Store(true)
+		for _, a := range crowd("/once", 3) {
+			if a.Code != 418 {
+				t.Errorf("%d %s", a.Code, a.Body)
+			}
+		}
+		for _, a := range crowd("/newest", 50) {
+			if a.Code != 200 || a.Header().Get("Vary") != "Cookie" || len(a.Header().Values("X-Request-Id")) != 1 {
+				t.Errorf("%d %v", a.Code, a.Header())
+			}
+		}
+		// Who leaves does not wait.
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { ask(t.Context(), "/slow?q") })
+		synctest.Wait()
+		cancel()
+		start = time.Now()
+		ask(ctx, "/slow?q")
+		if took := time.Since(start); took != 0 {
+			t.Errorf("he waited %v", took)
+		}
+		wg.Wait()
+	})
 }
