@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -655,5 +656,36 @@ func TestManyPostsShareACommit(t *testing.T) {
 	wg.Wait()
 	if _, after := s.Shared(); after-before != 2 { // the one that held the door, and one for all
 		t.Errorf("%d commits for %d posts", after-before-1, maxShared)
+	}
+}
+
+// Whoever guesses learns nothing from how long the answer takes: there is as
+// much to compute for a name that nobody has.
+func TestEveryLoginThatFailsCostsTheSame(t *testing.T) {
+	s := fresh(t)
+	take(t, s, story(1)) // pg, of the simulator, has no password
+	join(t, s, 1, "ann")
+	join(t, s, 1, "sam")
+	take(t, s, news.Post{ID: 2, Kind: news.Story, By: "both", Secret: "Y89KIJ3frM", Title: "x"})
+	if err := s.SetPassword(t.Context(), "both", secret, ""); err != nil {
+		t.Fatal(err)
+	}
+	blind() // is made once
+	type work struct{ passes, memory uint32 }
+	var done []work
+	before := argon
+	defer func() { argon = before }()
+	argon = func(password, salt []byte, passes, memory uint32, threads uint8, length uint32) []byte {
+		done = append(done, work{passes, memory})
+		return before(password, salt, passes, memory, threads, length)
+	}
+	for _, name := range []string{"ann", "both", "pg", "nobody", "ANN", "", "no name", "\x00", strings.Repeat("x", 1000)} {
+		done = nil
+		_, err := s.CheckPassword(t.Context(), name, "a guess that is wrong")
+		wantErr(t, name, err, ErrWrongSecret)
+		people := slices.DeleteFunc(slices.Clone(done), func(w work) bool { return w.memory == stringMemory && w.passes == stringTime })
+		if !slices.Equal(people, []work{{argonTime, argonMemory}}) {
+			t.Errorf("%q costs %v", name, done)
+		}
 	}
 }

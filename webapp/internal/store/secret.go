@@ -43,6 +43,8 @@ const (
 
 var encoding = base64.RawStdEncoding
 
+var argon = argon2.IDKey // tests count its calls
+
 // seal derives what is stored: scheme, costs, salt and key, so that all of
 // them can change without invalidating what is there. It waits for its place.
 func (s *Store) seal(ctx context.Context, secret string) (string, error) {
@@ -88,7 +90,7 @@ func seal(secret string) string { return sealAt(secret, argonTime, argonMemory) 
 func sealAt(secret string, time, memory uint32) string {
 	salt := make([]byte, saltLen)
 	rand.Read(salt) // never fails, crashes the program instead
-	key := argon2.IDKey([]byte(secret), salt, time, memory, argonThreads, keyLen)
+	key := argon([]byte(secret), salt, time, memory, argonThreads, keyLen)
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, memory, time, argonThreads,
 		encoding.EncodeToString(salt), encoding.EncodeToString(key))
 }
@@ -137,7 +139,7 @@ func deriveArgon(part []string, secret string) (got, want []byte, err error) {
 	if errors.Join(err1, err2, err3, err4) != nil || version != argon2.Version || time < 1 || threads < 1 || len(want) == 0 || memory > 1<<20 {
 		return nil, nil, errDamaged
 	}
-	return argon2.IDKey([]byte(secret), salt, time, memory, threads, uint32(len(want))), want, nil
+	return argon([]byte(secret), salt, time, memory, threads, uint32(len(want))), want, nil
 }
 
 // derivePBKDF reads what the first version of this program stored.
