@@ -36,11 +36,13 @@ type Flight struct {
 	mu     sync.Mutex
 	done   bool      // mu; decided is closed
 	ended  bool      // mu; no more bytes come
-	sent   uint64    // mu; the epochs' clock at the time of sending
-	sentAt time.Time // mu
+	away   bool      // mu; Sent was called
+	sent   uint64    // mu; the epochs' clock at the time of sending; before, of Lookup
+	sentAt time.Time // mu; likewise
 	object *Object   // mu; set at most once; others may share it once done
 	keep   bool      // mu; object is to be stored at the end
 	open   bool      // mu; object is for followers
+	stands bool      // mu; object is stale, and stands in for an answer
 	body   *body     // mu; of object while it comes in
 	length int64     // mu; Content-Length; -1: not said
 }
@@ -92,7 +94,7 @@ func (c *Cache) refresh(r *Request, p Policy, o *Object) *Flight {
 	in := c.flightKey(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f := c.flights[in]; f != nil && c.epochs.validAt(f.sentClock(), c.epochs.key(r.Key)) {
+	if f := c.flights[in]; f != nil && c.boards(f, &Control{}) {
 		return nil
 	}
 	plain := *r
@@ -109,10 +111,21 @@ func (c *Cache) refresh(r *Request, p Policy, o *Object) *Flight {
 func (c *Cache) boards(f *Flight, req *Control) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !c.epochs.validAt(f.sent, c.epochs.key(f.key)) || f.object != nil && !c.epochs.valid(&f.object.validity) {
-		return false
+	switch {
+	case !f.away && !f.done:
+		return true
+	case !f.done:
+		return c.epochs.current(&validity{f.sent, []uint32{c.epochs.key(f.key)}})
 	}
-	return !f.done || f.open && !req.has(noCache|maxAge|minFresh) && f.object.body.joinable()
+	return f.open && f.goodLocked() && !req.has(noCache|maxAge|minFresh)
+}
+
+// goodLocked reports whether the object may still be given to followers:
+// nothing was invalidated since it was asked for. One that stands in is stale
+// anyway.
+func (f *Flight) goodLocked() bool {
+	v := &f.object.validity
+	return (f.c.epochs.current(v) || f.stands && f.c.epochs.valid(v)) && f.object.body.joinable()
 }
 
 func (b *body) joinable() bool {
@@ -122,12 +135,6 @@ func (b *body) joinable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.grown
-}
-
-func (f *Flight) sentClock() uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.sent
 }
 
 // elsewhere is the variant under which a request finds its flight, where the
@@ -163,10 +170,6 @@ func (e *epochs) variant(s []selector, request Header) uint64 {
 
 func (e *epochs) flight(in flightKey) uint64 { return maphash.Comparable(e.seed, in) }
 
-func (e *epochs) validAt(sent uint64, mark uint32) bool {
-	return sent >= e.all.Load() && sent >= e.hard[mark].Load()
-}
-
 // Method is that of the request to send: HEAD where a client's HEAD goes on,
 // else GET.
 func (f *Flight) Method() string {
@@ -193,7 +196,7 @@ func (f *Flight) Prepare(h Header) {
 func (f *Flight) Sent() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sent, f.sentAt = f.c.epochs.now(), time.Now()
+	f.away, f.sent, f.sentAt = true, f.c.epochs.now(), time.Now()
 }
 
 // shared is the object for a follower, once decided.
@@ -201,7 +204,7 @@ func (f *Flight) shared(r *Request) (*Object, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := f.object
-	if o == nil || !f.open || !f.c.epochs.valid(&o.validity) || !selects(o.selectors, r.Header) || !o.body.joinable() {
+	if !f.open || !f.goodLocked() || !selects(o.selectors, r.Header) {
 		return nil, false
 	}
 	of := credentialsOf(r.Header)

@@ -91,6 +91,12 @@ func (e *epochs) valid(v *validity) bool {
 	return true
 }
 
+// current reports whether nothing was invalidated, not even softly.
+func (e *epochs) current(v *validity) bool {
+	_, soft := e.softened(v)
+	return !soft && e.valid(v)
+}
+
 // softened is when the object was invalidated softly; false: it was not.
 func (e *epochs) softened(v *validity) (at time.Time, ok bool) {
 	for _, m := range v.marks {

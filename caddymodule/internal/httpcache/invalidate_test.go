@@ -99,17 +99,43 @@ func TestRequestThatWaitedThroughAnInvalidationIsNew(t *testing.T) {
 	})
 }
 
-func TestFollowerFromAfterAnInvalidationGetsNothingFromBefore(t *testing.T) {
+func TestFollowersGetNothingFromBeforeAnInvalidation(t *testing.T) {
+	for _, soft := range []bool{false, true} {
+		for _, what := range []Invalidation{{Tag: "a", Soft: soft}, {URL: "/", Soft: soft}} {
+			inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+				r := get("/")
+				f := c.Lookup(&r, Policy{}).Flight
+				f.Sent()
+				waiting := c.Lookup(&r, Policy{})
+				c.Invalidate(r.Key, what)
+				f.Receive(200, fields("Cache-Control: max-age=60", "Cache-Tag: a"))
+				if found := c.Lookup(&r, Policy{}); found.Verdict != Fetch {
+					t.Errorf("%+v: who comes after it: %v", what, found.Verdict)
+				} else {
+					found.Flight.Done()
+				}
+				if found, err := c.Follow(t.Context(), &r, Policy{}, waiting); err != nil || found.Verdict != Fetch {
+					t.Errorf("%+v: who came before: %+v, %v", what, found, err)
+				}
+			})
+		}
+	}
+}
+
+func TestInvalidationsWhileALeaderWaitsForItsSlotCostNothing(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		r := get("/")
 		f := c.Lookup(&r, Policy{}).Flight
+		for range 3 {
+			c.Invalidate(r.Key, Invalidation{URL: "/"})
+			if found := c.Lookup(&r, Policy{}); found.Verdict != Wait {
+				t.Fatalf("%v: one more request, although nothing was sent yet", found.Verdict)
+			}
+		}
 		f.Sent()
-		waiting := c.Lookup(&r, Policy{})
-		c.Invalidate(r.Key, Invalidation{Tag: "a"})
-		f.Receive(200, fields("Cache-Control: max-age=60", "Cache-Tag: a"))
-		found, err := c.Follow(t.Context(), &r, Policy{}, waiting)
-		if err != nil || found.Verdict != Fetch {
-			t.Errorf("%+v, %v", found, err)
+		c.Invalidate(r.Key, Invalidation{URL: "/"})
+		if found := c.Lookup(&r, Policy{}); found.Verdict != Fetch {
+			t.Errorf("%v", found.Verdict)
 		}
 	})
 }

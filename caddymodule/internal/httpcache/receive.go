@@ -85,7 +85,7 @@ func (f *Flight) stand(why Trouble) (*Object, Note, bool) {
 	f.c.counts.stale.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.object, f.open = o, staleOnError(&Control{}, &o.control, s, why, f.policy.Stale)
+	f.object, f.stands, f.open = o, true, staleOnError(&Control{}, &o.control, s, why, f.policy.Stale)
 	f.landLocked()
 	return o, Note{Hit: true, TTL: -s.stale, Lives: true, Detail: troubles[why]}, true
 }
