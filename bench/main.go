@@ -30,6 +30,9 @@ var subcommands = []subcommand{
 	{"overload", "load small applications beyond what they can take, with and without something in front", overload},
 	{"overload-app", "the small application of overload, which starts it", overloadApp},
 	{"overload-load", "the generator of overload, which starts it", overloadLoad},
+	{"rps", "count what a request costs Portner and other proxies: requests per second, CPU, allocations", rps},
+	{"rps-app", "the application of rps, which starts it", rpsApp},
+	{"rps-load", "the generator of rps, which starts it", rpsLoad},
 }
 
 var errBroken = errors.New("a promise was broken")
