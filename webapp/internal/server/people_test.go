@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,35 @@ func TestModeratorSeesFlagsAndKills(t *testing.T) {
 		nobody.open("/item/" + story).sees("And that")
 		mod.open("/submit?kind=job").fill("submit", "title", "We look for porters", "url", "https://jobs.example/")
 		nobody.open("/jobs").sees("We look for porters")
+	})
+}
+
+func TestKarmaOpensButtons(t *testing.T) {
+	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
+		ann := visit().register("ann")
+		story := ann.submit("Mine", "", "x")
+		said := ann.say(story, "Something")
+		for karma, opened := range map[int][]string{1: nil, 30: {"Flag"}, 500: {"Flag", "Vote down"}} {
+			name := fmt.Sprintf("has-%d", karma)
+			_, err := st.Import(t.Context(), []store.Record{{User: &store.UserRecord{Name: name, Karma: karma, Created: 1}}})
+			must(t, err)
+			key, err := st.StartSession(t.Context(), name, store.Web, time.Hour)
+			must(t, err)
+			v := visit()
+			v.cookie = "__Host-session=" + key
+			v.open("/item/" + said)
+			for _, act := range []string{"Flag", "Vote down"} {
+				if has := v.button(act+" the comment by ann") != nil; has != slices.Contains(opened, act) {
+					t.Errorf("with %d karma %s: %v", karma, act, has)
+				}
+			}
+			if karma == 500 {
+				v.press("Vote down the comment by ann").sees("0 points", "Unvote")
+				v.open("/item/"+story).press("Unvote the comment by ann").press("Vote down the comment by ann").sees("0 points")
+				ann.open("/").sees("ann 0 karma")
+				v.open("/item/" + said).press("Flag the comment by ann").press("Unflag the comment by ann")
+			}
+		}
 	})
 }
 
