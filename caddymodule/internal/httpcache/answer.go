@@ -81,49 +81,50 @@ var notInEmpty = []string{"Content-Length", "Content-Type", "Content-Encoding", 
 func (a *Answer) CopyHeader(dst Header, now time.Time) {
 	o := a.object
 	via := dst["Cache-Status"]
-	copyHeader(dst, o.header)
+	f := copyHeader(dst, o.header, 6)
 	if via != nil {
 		dst["Cache-Status"] = append(via, o.header["Cache-Status"]...)
 	}
 	delete(dst, targets[0])
-	dst["Age"] = []string{strconv.FormatInt(int64(max(0, now.Sub(o.born))/time.Second), 10)} // RFC 9111 4, 5.1
-	if o.hasForms() {
-		varyOn(dst, "Accept-Encoding")
+	f.set("Age", strconv.FormatInt(int64(max(0, now.Sub(o.born))/time.Second), 10)) // RFC 9111 4, 5.1
+	if o.hasForms() && !hasMember(dst, "Vary", "Accept-Encoding") && !variesOnAll(dst) {
+		f.set("Vary", append(dst["Vary"], "Accept-Encoding")...)
 	}
 	if a.coding != "" {
-		dst["Content-Encoding"] = []string{a.coding}
+		f.set("Content-Encoding", a.coding)
 		if etag := o.etag(); etag != "" {
-			dst["Etag"] = []string{encodedTag(etag, a.coding)}
+			f.set("Etag", encodedTag(etag, a.coding))
 		}
 	}
 	switch a.Status {
 	case 304:
-		for _, name := range notInEmpty {
-			delete(dst, name)
-		}
+		a.dropBody(dst)
 	case 416:
-		for _, name := range notInEmpty {
-			delete(dst, name)
-		}
-		data, _ := o.body.whole()
-		dst["Content-Range"] = []string{"bytes */" + strconv.Itoa(len(data))}
-		dst["Content-Length"] = []string{"0"}
+		a.dropBody(dst)
+		f.set("Content-Range", "bytes */"+strconv.FormatInt(a.size(), 10))
+		f.set("Content-Length", "0")
 	default:
-		a.copyLength(dst)
+		a.copyLength(&f)
 	}
 }
 
-func (a *Answer) copyLength(dst Header) {
+func (a *Answer) dropBody(dst Header) {
+	for _, name := range notInEmpty {
+		delete(dst, name)
+	}
+}
+
+func (a *Answer) copyLength(f *filler) {
 	switch n, known := a.length(); {
 	case len(a.spans) == 1:
-		dst["Content-Range"] = []string{contentRange(a.spans[0], a.size())}
+		f.set("Content-Range", contentRange(a.spans[0], a.size()))
 		fallthrough
 	case a.spans == nil && known && a.object.status != 204:
-		dst["Content-Length"] = []string{strconv.FormatInt(n, 10)}
+		f.set("Content-Length", strconv.FormatInt(n, 10))
 	case a.spans != nil:
-		delete(dst, "Content-Length") // the borders count as well; whoever sends finds out
-		delete(dst, "Content-Range")
-		dst["Content-Type"] = []string{"multipart/byteranges; boundary=" + a.border}
+		delete(f.dst, "Content-Length") // the borders count as well; whoever sends finds out
+		delete(f.dst, "Content-Range")
+		f.set("Content-Type", "multipart/byteranges; boundary="+a.border)
 	}
 }
 

@@ -138,25 +138,35 @@ func canonical(name string) string {
 	return string(b)
 }
 
+// filler writes fields to a header. One allocation holds all values: whoever
+// changes them later, in place even, changes that header alone.
+type filler struct {
+	dst    Header
+	values []string
+}
+
 // copyHeader adds all fields of src to dst, which keeps what it has under other
-// names. One allocation holds all values: whoever changes them later, in place
-// even, changes dst alone.
-func copyHeader(dst, src Header) {
-	n := 0
+// names. The filler has room for so many values more.
+func copyHeader(dst, src Header, more int) filler {
 	for _, v := range src {
-		n += len(v)
+		more += len(v)
 	}
-	values := make([]string, 0, n)
+	f := filler{dst, make([]string, 0, more)}
 	for name, v := range src {
-		from := len(values)
-		values = append(values, v...)
-		dst[name] = values[from:len(values):len(values)]
+		f.set(name, v...)
 	}
+	return f
+}
+
+func (f *filler) set(name string, values ...string) {
+	from := len(f.values)
+	f.values = append(f.values, values...)
+	f.dst[name] = f.values[from:len(f.values):len(f.values)]
 }
 
 func cloneHeader(src Header) Header {
 	dst := make(Header, len(src)+2)
-	copyHeader(dst, src)
+	copyHeader(dst, src, 0)
 	return dst
 }
 

@@ -90,7 +90,7 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, req *Request, found
 }
 
 func (p *proxy) raw(w http.ResponseWriter, res *http.Response, note Note) {
-	copyHeader(w.Header(), storedHeader(res.Header, Control{}))
+	copyHeader(w.Header(), storedHeader(res.Header, Control{}), 0)
 	if age, ok := res.Header["Age"]; ok {
 		w.Header()["Age"] = age
 	}

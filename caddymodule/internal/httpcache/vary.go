@@ -168,10 +168,3 @@ func accepts(h Header, name string) bool {
 
 // sameSelectors reports whether two answers are variants for the same requests.
 func sameSelectors(a, b []selector) bool { return slices.Equal(a, b) }
-
-// varyOn adds a field to Vary, where an answer is there in several codings.
-func varyOn(h Header, name string) {
-	if !hasMember(h, "Vary", name) && !variesOnAll(h) {
-		h["Vary"] = append(slices.Clip(h["Vary"]), name)
-	}
-}
