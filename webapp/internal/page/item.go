@@ -23,7 +23,6 @@ type itemView struct {
 	Waiting bool // a reply whose thread is not here yet
 	Known   bool // somebody came here by submitting its address again
 	Options []optionView
-	Chosen  int // of all options together
 	Replies template.HTML
 	Total   int
 	First   int    // number of the first reply shown
@@ -127,22 +126,30 @@ func (p *Pages) thread(c echo.Context, t store.Thread) (v itemView, err error) {
 		v.Title += " on " + on.Line
 		author = on.By
 	}
-	for _, o := range t.Options {
-		v.Chosen += o.Points
-	}
-	for _, o := range t.Options {
-		option := optionView{entry: entryOf(o, viewer, marks[o.ID], now), Votes: o.Points, Of: max(v.Chosen, 1)}
-		if o.VisibleTo(viewer) {
-			option.Text = p.texts.html(o.Body)
-		}
-		if option.Called = option.Line; option.Called == "" {
-			option.Called = summary(o.Body)
-		}
-		v.Options = append(v.Options, option)
-	}
+	v.Options = p.options(t.Options, viewer, marks, now)
 	w := tree{pages: p, viewer: viewer, now: now, author: author, marks: marks}
 	v.Replies = w.replies(t.Replies)
 	return v, nil
+}
+
+// options are what a poll offers, with the share of each in all votes.
+func (p *Pages) options(items []news.Item, viewer *news.User, marks map[news.ID]store.Marks, now time.Time) []optionView {
+	all := 0
+	for _, it := range items {
+		all += it.Points
+	}
+	var options []optionView
+	for _, it := range items {
+		o := optionView{entry: entryOf(it, viewer, marks[it.ID], now), Votes: it.Points, Of: max(all, 1)}
+		if it.VisibleTo(viewer) {
+			o.Text = p.texts.html(it.Body)
+		}
+		if o.Called = o.Line; o.Called == "" {
+			o.Called = summary(it.Body)
+		}
+		options = append(options, o)
+	}
+	return options
 }
 
 func kindName(k news.Kind) string {

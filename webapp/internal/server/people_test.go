@@ -136,7 +136,7 @@ func TestKarmaOpensButtons(t *testing.T) {
 			}
 			if karma == 500 {
 				v.press("Vote down the comment by ann").sees("0 points", "Unvote")
-				v.open("/item/"+story).press("Unvote the comment by ann").press("Vote down the comment by ann").sees("0 points")
+				v.open("/item/" + story).press("Unvote the comment by ann").press("Vote down the comment by ann").sees("0 points")
 				ann.open("/").sees("ann 0 karma")
 				v.open("/item/" + said).press("Flag the comment by ann").press("Unflag the comment by ann")
 			}
