@@ -18,7 +18,7 @@ type Key struct {
 // NewKey makes the key of a request. uri is the path and query exactly as they
 // were sent. It does not allocate when host is in lower case.
 func NewKey(scheme, host, uri string) Key {
-	host = strings.ToLower(host)
+	host = lowerASCII(host)
 	switch scheme { // RFC 9110 4.2.3
 	case "http":
 		host = strings.TrimSuffix(host, ":80")
@@ -29,6 +29,23 @@ func NewKey(scheme, host, uri string) Key {
 		uri = "/" + uri
 	}
 	return Key{scheme, host, uri}
+}
+
+// lowerASCII leaves other letters alone: Unicode has a K of its own that
+// strings.ToLower turns into k.
+func lowerASCII(s string) string {
+	for i := 0; i < len(s); i++ {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			for i, c := range b {
+				if 'A' <= c && c <= 'Z' {
+					b[i] = c + 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return s
 }
 
 // Policy is what the operator has said of a route.
@@ -54,6 +71,10 @@ type Request struct {
 	// Trusted: forwarded headers come from a hop that the operator trusts, and
 	// what they say of host and scheme is in Key.
 	Trusted bool
+	// Overwrites: the application sees X-Forwarded-Host and X-Forwarded-Proto of
+	// the proxy's own making in place of those in Header, as with Caddy and a hop
+	// that is not trusted.
+	Overwrites bool
 }
 
 // deceptive are fields by which frameworks let a request be about something
@@ -67,10 +88,13 @@ var deceptive = []string{
 // rerouting are fields that name another host, scheme or folder; proxies set
 // them rightly, everybody else to poison links in what others are shown.
 var rerouting = []string{
-	"Forwarded", "X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Scheme",
+	"Forwarded", "X-Forwarded-Server", "X-Forwarded-Protocol", "X-Forwarded-Scheme",
 	"X-Forwarded-Ssl", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Host", "X-Original-Host", "X-Http-Host-Override", "X-Url-Scheme",
 	"Front-End-Https", "X-Script-Name",
 }
+
+// overwritten are those of them that Overwrites is about.
+var overwritten = []string{"X-Forwarded-Host", "X-Forwarded-Proto"}
 
 // passes reports whether a request is none of the cache's business, and says
 // why in a word (RFC 9211 2.2).
@@ -91,24 +115,41 @@ func (r *Request) misleads() bool {
 		if field == "" || field[0] != 'X' && field[0] != 'F' {
 			continue
 		}
-		if strings.IndexByte(field, '_') >= 0 { // CGI, WSGI and their like take '_' for '-'
-			field = canonical(strings.ReplaceAll(field, "_", "-"))
-		}
-		if reroutes, found := misleading[field]; found && !(reroutes && r.Trusted) {
+		// CGI, WSGI and their like take '_' for '-'. No proxy sets it so.
+		if strings.IndexByte(field, '_') >= 0 && misleading[canonical(strings.ReplaceAll(field, "_", "-"))] != 0 {
 			return true
+		}
+		switch misleading[field] {
+		case deceives:
+			return true
+		case reroutes:
+			if !r.Trusted {
+				return true
+			}
+		case replaced:
+			if !r.Trusted && !r.Overwrites {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// misleading are the names of deceptive and, true, of rerouting.
-var misleading = func() map[string]bool {
-	all := make(map[string]bool)
-	for _, field := range deceptive {
-		all[field] = false
-	}
-	for _, field := range rerouting {
-		all[field] = true
+// danger is what a field may do.
+type danger int
+
+const (
+	deceives danger = iota + 1
+	reroutes
+	replaced
+)
+
+var misleading = func() map[string]danger {
+	all := make(map[string]danger)
+	for d, fields := range map[danger][]string{deceives: deceptive, reroutes: rerouting, replaced: overwritten} {
+		for _, field := range fields {
+			all[field] = d
+		}
 	}
 	return all
 }()

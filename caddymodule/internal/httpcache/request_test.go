@@ -33,13 +33,16 @@ func TestSameTargetsShareAKey(t *testing.T) { // 9110 4.2.3
 			t.Errorf("%v and %v", pair[0], pair[1])
 		}
 	}
+	if NewKey("http", "e\u212a.com", "/") == NewKey("http", "ek.com", "/") {
+		t.Error("the Kelvin sign is not a k")
+	}
 	if NewKey("http", "example.com:443", "/") == NewKey("http", "example.com", "/") {
 		t.Error("the port of another scheme is not the default")
 	}
 }
 
 func TestUnkeyedInputNeitherPoisonsNorIsServed(t *testing.T) {
-	for _, line := range slices.Concat(deceptive, rerouting, a("X_forwarded_host", "X_Original-Url")) {
+	for _, line := range slices.Concat(deceptive, rerouting, overwritten, a("X_forwarded_host", "X_Original-Url")) {
 		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 			evil := get("/", line+": evil")
 			talk(t, c, Policy{TTL: time.Minute}, evil, ok("evil", "Cache-Control: max-age=60, public"))
@@ -66,6 +69,19 @@ func TestForwardedHeadersOfATrustedHopAreNoReasonToPass(t *testing.T) {
 			t.Error("served")
 		}
 	})
+}
+
+func TestForwardedHeadersThatAreOverwrittenAreNoReasonToPass(t *testing.T) {
+	for line, want := range map[string]Verdict{"X-Forwarded-Host: evil": Hit, "X-Forwarded-Proto: x": Hit, "X_forwarded-Host: evil": Pass, "X-Forwarded-Prefix: /evil": Pass, "Forwarded: host=evil": Pass, "X-Original-Url: /evil": Pass} {
+		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+			talk(t, c, Policy{}, get("/"), ok("x", "Cache-Control: max-age=60"))
+			r := get("/", line)
+			r.Overwrites = true
+			if found := c.Lookup(&r, Policy{}); found.Verdict != want {
+				t.Errorf("%s: %v", line, found.Verdict)
+			}
+		})
+	}
 }
 
 func TestRequestsWithABodyAndUpgradesPass(t *testing.T) {
