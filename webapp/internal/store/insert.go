@@ -237,3 +237,11 @@ func (w *work) makeFound() error {
 	_, err := w.exec("add to the search", moveWords)
 	return err
 }
+
+// makeAllFound comes before a text changes: the search forgets the old words
+// by being told them, and would be damaged where it does not have them yet,
+// because another process of an older version took the item in.
+func (w *work) makeAllFound() error {
+	w.unfound = true
+	return w.makeFound()
+}

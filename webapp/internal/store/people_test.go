@@ -689,3 +689,27 @@ func TestEveryLoginThatFailsCostsTheSame(t *testing.T) {
 		}
 	}
 }
+
+// A process of the version before adds items without adding their words, while
+// one of this version runs.
+func TestItemOfAnOlderProcessIsFoundAndEdited(t *testing.T) {
+	s := fresh(t)
+	take(t, s, story(1))
+	join(t, s, 1, "ann")
+	for id := range 2 {
+		set(t, s, `INSERT INTO items (seq, id, kind, parent, root, author, title, body, url, created_at, heads)
+			VALUES ($1, $2, 'story', 0, $2, 'ann', $3, '', '', $4, 1)`, id+2, int64(news.FirstOwnID)+int64(id), fmt.Sprintf("gatekeeper %d", id), time.Now().UnixMilli())
+	}
+	if err := s.Edit(t.Context(), "ann", news.FirstOwnID, news.Draft{Title: "doorkeeper"}); err != nil {
+		t.Fatal(err)
+	}
+	for words, want := range map[string]news.ID{"gatekeeper": news.FirstOwnID + 1, "doorkeeper": news.FirstOwnID, "story": 1} {
+		p, err := s.Search(t.Context(), Query{Words: words})
+		if err != nil || len(p.Items) != 1 || p.Items[0].ID != want {
+			t.Errorf("%s: %+v, %v", words, p, err)
+		}
+	}
+	if _, err := s.write.Exec("INSERT INTO items_words (items_words, rank) VALUES ('integrity-check', 1)"); err != nil {
+		t.Errorf("the search is damaged: %v", err)
+	}
+}

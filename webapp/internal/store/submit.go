@@ -170,7 +170,7 @@ func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft)
 		if it.Kind.Heads() {
 			site, link, shelf = news.SiteOf(d.URL), news.SameLink(d.URL), news.ShelfOf(it.Kind, d.Title)
 		}
-		if err := w.makeFound(); err != nil { // by its old words, which the edit takes back
+		if err := w.makeAllFound(); err != nil {
 			return err
 		}
 		_, err = w.exec("edit item", editItem, id, d.Title, d.Text, d.URL, site, link, shelf, w.now.UnixMilli())
@@ -193,7 +193,7 @@ func (s *Store) Delete(ctx context.Context, name string, id news.ID) error {
 		if err := u.MayEdit(it, w.now); err != nil {
 			return err
 		}
-		if err := w.makeFound(); err != nil {
+		if err := w.makeAllFound(); err != nil {
 			return err
 		}
 		_, err = w.exec("delete item", deleteItem, id, news.Deleted, w.now.UnixMilli())
