@@ -409,3 +409,15 @@ func TestPrivatePortIsAnotherOne(t *testing.T) {
 		t.Errorf("in private: %d", status)
 	}
 }
+
+func TestSiteBeginsItsAddressesWithItsOwnName(t *testing.T) {
+	p := start(t, "-listen", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "news.db"), "-url", "https://news.example.com")
+	if status, body := p.get(t, "/robots.txt"); status != 200 || !strings.Contains(body, "Sitemap: https://news.example.com/sitemap.xml") {
+		t.Errorf("%d %s", status, body)
+	}
+	for _, wrong := range []string{"news.example.com", "https://news.example.com/", "ftp://a.org", "https://a.org?x", "https://u:p@a.org"} {
+		if isOrigin(wrong) {
+			t.Errorf("%q is taken", wrong)
+		}
+	}
+}

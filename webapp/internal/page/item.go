@@ -69,7 +69,7 @@ func (p *Pages) showItem(c echo.Context, status int, id news.ID, answer *form) e
 	v.Known = c.QueryParam("known") == "1"
 	switch {
 	case answer != nil:
-		v.Answer = answer
+		v.Answer, v.Path = answer, v.Item.Page()
 	case v.Me != nil && v.Item.May.Reply:
 		v.Answer = replyForm(t.Item)
 	}

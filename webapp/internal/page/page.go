@@ -153,7 +153,11 @@ type view struct {
 }
 
 func (p *Pages) view(c echo.Context, title, here string) view {
-	return view{Title: title, Here: here, Me: session.User(c), CSRF: session.CSRF(c), Path: c.Request().URL.RequestURI(), Origin: p.originOf(c)}
+	path := c.Request().URL.RequestURI()
+	if c.Request().Method == http.MethodPost { // an address that is sent to is often none to go to
+		path = "/"
+	}
+	return view{Title: title, Here: here, Me: session.User(c), CSRF: session.CSRF(c), Path: path, Origin: p.originOf(c)}
 }
 
 func (p *Pages) originOf(c echo.Context) string {

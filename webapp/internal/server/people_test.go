@@ -115,6 +115,21 @@ func TestModeratorSeesFlagsAndKills(t *testing.T) {
 	})
 }
 
+func TestButtonsOfAnAnswerThatWasRefusedLeadBack(t *testing.T) {
+	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
+		ann, bob := visit().register("ann"), visit().register("bob")
+		story := ann.submit("Mine", "", "x")
+		bob.open("/item/"+story).fill("reply", "text", "").press("Vote up Mine").sees("2 points")
+		if bob.itemOf() != story {
+			t.Errorf("leads to %s", bob.at)
+		}
+		bob.open("/submit").fill("submit", "title", "").press("Log out")
+		if bob.status != 200 {
+			t.Errorf("%s", bob.answered())
+		}
+	})
+}
+
 func TestKarmaOpensButtons(t *testing.T) {
 	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
 		ann := visit().register("ann")
