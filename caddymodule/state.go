@@ -79,6 +79,7 @@ func usePool(name string) (*pool, error) {
 }
 
 func newPool(name string) *pool {
+	raiseHeap()
 	p := &pool{
 		name:      name,
 		queue:     admission.New(),

@@ -1,0 +1,30 @@
+package caddymodule
+
+import (
+	"math"
+	"os"
+	"runtime/debug"
+	"sync"
+)
+
+// A proxy has a small heap and makes garbage fast: 17,000 requests a second are
+// 170 MB, and with 8 MB alive Go collects twenty times a second, which is an eighth
+// of all the processor time. So the heap is made to look larger by a piece that
+// nobody touches: it has no pages, only an address, but the next collection is due
+// when twice as much is there. It costs up to heapFloor of memory for garbage.
+const heapFloor = 24 << 20
+
+// ballast keeps the piece alive.
+var ballast []byte
+
+// raiseHeap makes the ballast once.
+var raiseHeap = sync.OnceFunc(makeBallast)
+
+// makeBallast does so unless somebody has said how to collect (GOGC), or memory is
+// so scarce that it would matter.
+func makeBallast() {
+	limit := debug.SetMemoryLimit(-1)
+	if os.Getenv("GOGC") == "" && (limit == math.MaxInt64 || limit >= 16*heapFloor) {
+		ballast = make([]byte, heapFloor)
+	}
+}
