@@ -30,10 +30,14 @@ func (o *Object) answer(method string, request Header, with *press) (a Answer, m
 		a.coding, a.form, made = o.body.encodedFor(request, with)
 	}
 	if o.status == 200 || o.status == 206 {
-		etag := o.etag()
-		if notModified(request, o.header, encodedTag(etag, a.coding), o.received) ||
-			a.coding != "" && has(request, "If-None-Match") && notModified(request, o.header, etag, o.received) {
+		if notModified(request, o.header, encodedTag(o.etag(), a.coding), o.received) {
 			a.Status, a.empty = 304, true
+			return a, made
+		}
+		if a.coding != "" && has(request, "If-None-Match") && etagListed(request, o.etag()) {
+			// It has the plain body from when there was no other form, and must
+			// not take that for this one.
+			a.Status, a.empty, a.coding, a.form = 304, true, "", nil
 			return a, made
 		}
 	}

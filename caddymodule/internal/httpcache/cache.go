@@ -158,6 +158,7 @@ func (c *Cache) lookup(r *Request, p Policy, tired *Flight) Found {
 		return Found{Verdict: Wait, Object: o, Flight: f, Note: note}
 	}
 	c.counts.misses.Add(1)
+	f.forward = note.Forward
 	return Found{Verdict: Fetch, Object: o, Flight: f, Note: note}
 }
 

@@ -110,6 +110,16 @@ func TestShortAndStubbornBodiesStayPlain(t *testing.T) {
 	}
 }
 
+func TestPlainBodyKeepsItsTag(t *testing.T) { // 9110 15.4.5
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		talk(t, c, Policy{}, get("/"), ok(prose, "Cache-Control: max-age=60", "Content-Type: text/html", "Etag: \"1\""))
+		x := talk(t, c, Policy{}, get("/", "Accept-Encoding: gzip", "If-None-Match: \"1\""), ok(""))
+		if x.status != 304 || field(x.header, "Etag") != `"1"` {
+			t.Errorf("%d %v", x.status, x.header)
+		}
+	})
+}
+
 func TestVaryNamesTheCodingOnlyWhereThereAreSeveral(t *testing.T) {
 	for body, want := range map[string]bool{prose: true, "short": false} {
 		inBubble(t, Config{}, func(t *testing.T, c *Cache) {

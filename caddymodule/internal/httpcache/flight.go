@@ -30,6 +30,7 @@ type Flight struct {
 	of      credentials
 	policy  Policy
 	stale   *Object // what is revalidated; nil: nothing
+	forward string  // why the request goes on (RFC 9211 2.2)
 
 	decided chan struct{} // closed when followers know what to do
 
@@ -100,7 +101,7 @@ func (c *Cache) refresh(r *Request, p Policy, o *Object) *Flight {
 	plain := *r
 	plain.Method = "GET"
 	f := c.newFlight(&plain, &Control{}, p, o)
-	f.in, f.asks = in, true
+	f.in, f.asks, f.forward = in, true, "stale"
 	c.flights[in] = f
 	return f
 }

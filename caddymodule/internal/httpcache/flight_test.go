@@ -327,7 +327,7 @@ func TestWhatOutgrowsTheLimitPassesAndIsNotStored(t *testing.T) {
 func TestAnnouncedLengthDecidesAtOnce(t *testing.T) {
 	inBubble(t, Config{Object: 1000}, func(t *testing.T, c *Cache) {
 		x := talk(t, c, Policy{}, get("/"), ok("", "Cache-Control: max-age=60", "Content-Length: 1001"))
-		if field(x.header, "Cache-Status") != "Portner; fwd=miss; detail=size" {
+		if field(x.header, "Cache-Status") != "Portner; fwd=uri-miss; detail=size" {
 			t.Errorf("%v", x.header["Cache-Status"])
 		}
 	})

@@ -55,12 +55,7 @@ func passing(status int) bool {
 }
 
 // note begins a Note about what was forwarded.
-func (f *Flight) note() Note {
-	if f.stale != nil {
-		return Note{Forward: "stale"}
-	}
-	return Note{Forward: "miss"}
-}
+func (f *Flight) note() Note { return Note{Forward: f.forward} }
 
 // Instead ends a flight for which nothing comes, and gives the stale object in
 // its place, if it may stand in (StaleFor), to this client and to all who follow.

@@ -494,9 +494,19 @@ func TestCacheStatusTellsWhatHappened(t *testing.T) { // RFC 9211
 			return strings.Join(talk(t, c, Policy{}, r, x).header["Cache-Status"], ", ")
 		}
 		for _, row := range []struct{ got, want string }{
-			{status(get("/"), ok("x", "Cache-Control: max-age=60", "Cache-Status: inner; hit")), "inner; hit, Portner; fwd=miss; stored; ttl=60"},
+			{status(get("/"), ok("x", "Cache-Control: max-age=60", "Cache-Status: inner; hit")), "inner; hit, Portner; fwd=uri-miss; stored; ttl=60"},
 			{status(get("/"), ok("")), "inner; hit, Portner; hit; ttl=60"},
-			{status(get("/p"), ok("", "Cache-Control: private")), "Portner; fwd=miss; detail=private"},
+			{status(get("/p"), ok("", "Cache-Control: private")), "Portner; fwd=uri-miss; detail=private"},
+		} {
+			if row.got != row.want {
+				t.Errorf("got  %s\nwant %s", row.got, row.want)
+			}
+		}
+		talk(t, c, Policy{}, get("/v"), ok("x", "Cache-Control: max-age=60", "Vary: Foo"))
+		for _, row := range []struct{ got, want string }{
+			{status(get("/", "Cache-Control: no-cache"), app{304, fields("Cache-Control: max-age=60"), ""}), "inner; hit, Portner; fwd=request; fwd-status=304; stored; ttl=60"},
+			{status(get("/v", "Foo: 1"), ok("")), "Portner; fwd=vary-miss; detail=no-freshness"},
+			{status(get("/v", "Cookie: a=b"), ok("")), "Portner; fwd=miss; detail=credentials"},
 		} {
 			if row.got != row.want {
 				t.Errorf("got  %s\nwant %s", row.got, row.want)
