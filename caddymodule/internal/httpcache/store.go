@@ -82,7 +82,7 @@ func (s *store) put(o *Object, e *epochs) {
 				case !e.valid(&was.validity):
 				case !o.supersedes(was):
 					objects = append(objects, was)
-				case was.received.After(o.received):
+				case was.received.After(o.received) && !(o.part == nil && was.part != nil):
 					return old, otter.CancelOp
 				case o.part != nil:
 					if whole := combined(was, o); whole != nil {

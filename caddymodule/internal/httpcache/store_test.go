@@ -20,6 +20,21 @@ func TestSlowAnswerDoesNotReplaceANewerOne(t *testing.T) {
 	})
 }
 
+func TestWholeReplacesAPartThatCameMeanwhile(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		r := get("/")
+		slow := c.Lookup(&r, Policy{}).Flight
+		slow.Receive(200, fields("Cache-Control: max-age=60", "Etag: \"1\""))
+		time.Sleep(time.Second)
+		talk(t, c, Policy{}, get("/", "Range: bytes=0-4"), part206("01234", "bytes 0-4/10", "Etag: \"1\""))
+		slow.Write([]byte(digits))
+		slow.End(nil)
+		if x := talk(t, c, Policy{}, r, ok("")); x.body != digits || !x.cached() {
+			t.Errorf("%+v", x)
+		}
+	})
+}
+
 func TestInvalidVariantsLeaveWithTheNextWrite(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		store := func(foo, tag string) {
