@@ -1,0 +1,58 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+)
+
+// The figures are about what these items are like: one thread of a thousand,
+// counts that are those of the tree, a word that is rare.
+func TestMadeUpCommunityIsWhatItsFiguresSay(t *testing.T) {
+	var out bytes.Buffer
+	n := newsRun{stories: 600, comments: 11_000, show: newProgress()}
+	if err := n.write(&out); err != nil {
+		t.Fatal(err)
+	}
+	n.show.clear()
+	type item struct {
+		ID, Root, Parent, Replies int
+		Kind, Body                string
+	}
+	items := make(map[int]item)
+	below, rare := make(map[int]int), 0
+	for dec := json.NewDecoder(&out); ; {
+		var r struct{ Item *item }
+		if err := dec.Decode(&r); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if r.Item == nil {
+			continue
+		}
+		it := *r.Item
+		items[it.ID] = it
+		if strings.Contains(it.Body, "quagga") {
+			rare++
+		}
+		if it.Kind != "comment" {
+			continue
+		}
+		below[it.Root]++
+		if up, ok := items[it.Parent]; !ok || up.Root != it.Root {
+			t.Fatalf("%+v answers %+v", it, up)
+		}
+	}
+	if len(items) != n.stories+n.comments || items[big].Replies != 1000 || rare < 1 || rare > 3 {
+		t.Errorf("%d items, %d answer the first, %d have the rare word", len(items), items[big].Replies, rare)
+	}
+	for id, it := range items {
+		if it.Kind == "story" && it.Replies != below[id] {
+			t.Errorf("story %d says %d replies and has %d", id, it.Replies, below[id])
+		}
+	}
+}
