@@ -132,7 +132,7 @@ func site(lines string) string {
 }
 
 func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
-	const ours = "expected buffer, class, concurrency, deadline_header, direct, hold, name, queue, route, sendfile_root, server_timing, timeouts, or a word of reverse_proxy"
+	const ours = "expected buffer, cache, class, concurrency, deadline_header, direct, hold, name, queue, route, sendfile_root, server_timing, timeouts, or a word of reverse_proxy"
 	for _, c := range []struct{ lines, want string }{
 		{"nmae x", "app_proxy: unrecognized subdirective nmae, at Caddyfile:3; " + ours},
 		{"name", "app_proxy: name: expected a name for the pool, at Caddyfile:3"},
@@ -171,6 +171,18 @@ func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
 		{"buffer {\n request 1KiB 1EiB\n}", "app_proxy: buffer request: expected a size, such as 64KiB, got '1EiB', at Caddyfile:4"},
 		{"buffer {\n request 2KiB 1KiB\n}", "app_proxy: buffer request: the maximum 1KiB is smaller than the memory 2KiB, at Caddyfile:4"},
 		{"buffer {\n request 20MiB\n}", "app_proxy: buffer request: 20971520 bytes in memory of at most 10485760 make no sense, at Caddyfile:2"},
+		{"cache much", "app_proxy: cache: expected a size, such as 64KiB, got 'much', at Caddyfile:3"},
+		{"cache 1MiB 2MiB", "app_proxy: cache: unexpected '2MiB', at Caddyfile:3"},
+		{"cache\ncache 1MiB", "app_proxy: cache is said twice, at Caddyfile:4"},
+		{"cache {\n ttl 1s\n}", "app_proxy: cache: unknown word 'ttl'; expected compress, heuristic, object, stale, at Caddyfile:4"},
+		{"cache {\n stale 0\n}", "app_proxy: cache stale: must be longer than 0, at Caddyfile:4"},
+		{"cache {\n compress gzip\n}", "app_proxy: cache compress: expected on or off, at Caddyfile:4"},
+		{"cache 1MiB {\n object 2MiB\n}", "app_proxy: cache object: must not be larger than the cache, at Caddyfile:5"},
+		{"route GET /a {\n cache\n}", "app_proxy: route cache: expected a duration, such as 2s, or off, at Caddyfile:4"},
+		{"route GET /a {\n cache 0\n}", "app_proxy: route cache: must be longer than 0, at Caddyfile:4"},
+		{"route GET /a {\n cache 1s 2s\n}", "app_proxy: route cache: unexpected '2s', at Caddyfile:4"},
+		{"route GET /a {\n cache off 2s\n}", "app_proxy: route cache: unexpected '2s', at Caddyfile:4"},
+		{"cache\nmethod POST", "app_proxy: cache does not work beside handle_response and method: what is kept must be the application's answer to what was asked, at Caddyfile:2"},
 		{"timeouts {\n abandon 0\n}", "app_proxy: timeouts abandon: must be longer than 0, at Caddyfile:4"},
 		{"timeouts {\n connect 0\n}", "app_proxy: timeouts connect: must be longer than 0, at Caddyfile:4"},
 		{"timeouts {\n read 10m\n}", "app_proxy: timeouts: unknown word 'read'; expected abandon, connect, first_byte, whole, at Caddyfile:4"},

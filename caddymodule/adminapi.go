@@ -33,6 +33,8 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/app_proxy/pools", Handler: caddy.AdminHandlerFunc(servePools)},
+		{Pattern: "/app_proxy/cache", Handler: caddy.AdminHandlerFunc(serveCache)},
+		{Pattern: "/app_proxy/purge", Handler: caddy.AdminHandlerFunc(servePurge)},
 	}
 }
 

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"concurrency": parseConcurrency,
 	"queue":       parseQueue,
 	"hold":        parseHold,
+	"cache":       parseCache,
 	"buffer":      parseBuffer,
 	"timeouts":    parseTimeouts,
 
@@ -50,6 +52,12 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	        fair_by <placeholder>|off
 //	    }
 //	    hold <duration>
+//	    cache [<size>] {
+//	        object    <size>
+//	        stale     <duration>
+//	        heuristic <duration>
+//	        compress  on|off
+//	    }
 //	    buffer {
 //	        request  <memory> [<max>|unlimited]
 //	        response <memory> [<max>|unlimited]
@@ -68,6 +76,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	        class <name>
 //	        wait  <duration>
 //	        cost  <duration>
+//	        cache <duration>|off
 //	    }
 //	    deadline_header <name>
 //	    server_timing   off
@@ -320,6 +329,15 @@ func parseBlock(d *caddyfile.Dispenser, name string, words map[string]func() err
 	if d.NextArg() {
 		return d.Errf("app_proxy: %s: expected a block { … }, got '%s'", name, d.Val())
 	}
+	said, err := parseWords(d, name, words)
+	if err == nil && said == 0 {
+		return d.Errf("app_proxy: %s: expected a block { … } with %s", name, strings.Join(slices.Sorted(maps.Keys(words)), ", "))
+	}
+	return err
+}
+
+// parseWords parses { … }, which may be missing, and counts the words in it.
+func parseWords(d *caddyfile.Dispenser, name string, words map[string]func() error) (said int, err error) {
 	expected := make([]string, 0, len(words))
 	for word := range words {
 		expected = append(expected, word)
@@ -330,20 +348,17 @@ func parseBlock(d *caddyfile.Dispenser, name string, words map[string]func() err
 		word := d.Val()
 		parse, ok := words[word]
 		if !ok {
-			return d.Errf("app_proxy: %s: unknown word '%s'; expected %s", name, word, strings.Join(expected, ", "))
+			return 0, d.Errf("app_proxy: %s: unknown word '%s'; expected %s", name, word, strings.Join(expected, ", "))
 		}
 		if seen[word] {
-			return d.Errf("app_proxy: %s: %s is said twice", name, word)
+			return 0, d.Errf("app_proxy: %s: %s is said twice", name, word)
 		}
 		seen[word] = true
 		if err := parse(); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	if len(seen) == 0 {
-		return d.Errf("app_proxy: %s: expected a block { … } with %s", name, strings.Join(expected, ", "))
-	}
-	return nil
+	return len(seen), nil
 }
 
 func parseCount(d *caddyfile.Dispenser, name string) (int, error) {

@@ -19,7 +19,8 @@ var inBlocks = map[string][]string{
 	"queue":    {"wait", "depth", "fair_by"},
 	"buffer":   {"request", "response"},
 	"timeouts": {"connect", "first_byte", "whole", "abandon"},
-	"class":    nil, // explained in one entry with what is in them
+	"cache":    nil, // explained in one entry with what is in them
+	"class":    nil,
 	"route":    nil,
 }
 

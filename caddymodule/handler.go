@@ -28,7 +28,7 @@ func init() {
 // others waiting in one queue, in order, for a bounded time.
 type Handler struct {
 	// Name of the pool. Handlers with the same name share one queue and must
-	// agree on the settings of the pool (name, concurrency, queue, hold,
+	// agree on the settings of the pool (name, concurrency, queue, hold, cache,
 	// upstreams, health checks). Default: the upstream addresses as written,
 	// sorted, joined by ','.
 	Name string `json:"name,omitempty"`
@@ -43,6 +43,10 @@ type Handler struct {
 	// Hold is how long requests wait while no upstream is ready. 0 refuses
 	// them at once. Default 30s.
 	Hold *caddy.Duration `json:"hold,omitempty"`
+
+	// Cache keeps answers for all routes. Default: none are kept, but those of routes
+	// with a time for it.
+	Cache *CacheConfig `json:"cache,omitempty"`
 
 	// Buffer says how request bodies are taken in.
 	Buffer *BufferConfig `json:"buffer,omitempty"`
@@ -205,6 +209,9 @@ func (h *Handler) check() error {
 			return err
 		}
 	}
+	if err := h.checkCache(); err != nil {
+		return err
+	}
 	for i, u := range rp.Upstreams {
 		if u == nil || u.Dial == "" {
 			return fmt.Errorf("app_proxy: upstream %d has no dial address", i)
@@ -342,10 +349,11 @@ func (h *Handler) settings() (string, error) {
 		Queue       *QueueConfig
 		Hold        *caddy.Duration
 		Classes     []ClassConfig
+		Cache       *CacheConfig `json:",omitempty"`
 		Upstreams   reverseproxy.UpstreamPool
 		Dynamic     json.RawMessage
 		Health      *reverseproxy.HealthChecks
-	}{h.Concurrency, h.Queue, h.Hold, h.Classes, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
+	}{h.Concurrency, h.Queue, h.Hold, h.Classes, h.Cache, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
 	if err != nil {
 		return "", fmt.Errorf("app_proxy: settings: %w", err)
 	}

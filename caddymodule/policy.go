@@ -41,6 +41,10 @@ type RouteConfig struct {
 	Class string `json:"class,omitempty"`
 	// Wait is the longest time in the queue. Default: the class's.
 	Wait *caddy.Duration `json:"wait,omitempty"`
+	// Cache is the time for answers that say nothing of their storage themselves, to
+	// requests without Cookie and Authorization. -1: nothing of the route is kept.
+	// Default: as the pool has it.
+	Cache caddy.Duration `json:"cache,omitempty"`
 	// Cost is what a request costs the application. Default: learned.
 	Cost caddy.Duration `json:"cost,omitempty"`
 
@@ -100,7 +104,7 @@ func (h *Handler) table() (*route.Table, error) {
 			return nil, fmt.Errorf("app_proxy: %w", err)
 		}
 		routes = append(routes, route.Route{Pattern: pattern, Place: c.place, Policy: route.Policy{
-			Wait: orNegative(c.Wait), Cost: time.Duration(c.Cost), Class: c.Class,
+			Wait: orNegative(c.Wait), Cost: time.Duration(c.Cost), Class: c.Class, Cache: time.Duration(c.Cache),
 		}})
 	}
 	table, err := route.NewTable(routes)
@@ -194,6 +198,7 @@ func parseRoute(h *Handler, d *caddyfile.Dispenser) error {
 			c.Wait, err = parseDuration(d, "route wait")
 			return err
 		},
+		"cache": func() error { return parseRouteCache(d, &c) },
 		"cost": func() error {
 			cost, err := parseDuration(d, "route cost")
 			if err == nil && *cost == 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/front"
+	"github.com/portner/portner/caddymodule/internal/httpcache"
 	"github.com/portner/portner/caddymodule/internal/route"
 	"github.com/portner/portner/caddymodule/internal/telemetry"
 	"github.com/portner/portner/caddymodule/internal/upstream"
@@ -35,6 +36,7 @@ type pool struct {
 	templates *route.Templates // of requests outside any route
 	places    *front.Places    // of browsers that were refused
 	metrics   *telemetry.Pool
+	cache     atomic.Pointer[httpcache.Cache] // nil: there is none
 
 	mu       sync.Mutex
 	resolver context.CancelFunc // mu; ends the resolver's loop
@@ -48,6 +50,7 @@ type generation struct {
 	targets []admission.Target
 	health  upstream.Config
 	notify  func(event, key string)
+	cache   *httpcache.Config // nil: none
 	// resolve finds the upstreams of a dynamic pool; nil: targets are all.
 	resolve func(ctx context.Context) ([]admission.Target, error)
 }
@@ -88,7 +91,7 @@ func newPool(name string) *pool {
 		log:       caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
 	}
 	p.health = upstream.New(p.queue.SetReady, p.log)
-	p.metrics = telemetry.NewPool(name, p.queue.Stats, p.templates.Known)
+	p.metrics = telemetry.NewPool(name, p.queue.Stats, p.templates.Known, p.cache.Load)
 	return p
 }
 
@@ -98,6 +101,7 @@ func (p *pool) apply(g generation) {
 	defer p.mu.Unlock()
 	p.stopResolverLocked()
 	p.health.Notify(g.notify)
+	p.applyCache(g.cache)
 	if g.resolve == nil {
 		p.queue.Apply(g.limits, g.targets)
 		p.health.Apply(g.health, p.queue.Keys())
@@ -269,6 +273,10 @@ func (a *App) register(m member) error {
 	case ok && known.settings != m.settings:
 		return fmt.Errorf("app_proxy: pool %s is configured twice, with different settings: %s and %s; give one of them another name",
 			m.pool.name, known.settings, m.settings)
+	case ok && known.generation.cache == nil && m.generation.cache != nil:
+		known.generation.cache = m.generation.cache // one handler of them has a route for it
+		a.members[m.pool.name] = known
+		return nil
 	case ok:
 		return nil
 	case a.members == nil:

@@ -64,6 +64,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Direct:  h.direct(transport),
 		Memory:  buffers,
 		Error:   failure(ctx),
+		Caching: h.caching(),
 		Claimed: placeholders,
 
 		Detach:    detach,
@@ -115,7 +116,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		return generation{}, err
 	}
 	return generation{
-		limits: h.limits(), targets: targets, health: health, notify: notify, resolve: resolve,
+		limits: h.limits(), targets: targets, health: health, notify: notify, resolve: resolve, cache: h.caches(),
 	}, nil
 }
 
@@ -348,6 +349,9 @@ func (x logged) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("class", x.Class)
 	enc.AddString("template", x.Template)
 	enc.AddString("upstream", x.Upstream)
+	if x.Cache != "" {
+		enc.AddString("cache", x.Cache)
+	}
 	enc.AddDuration("queue_wait", x.Wait)
 	enc.AddDuration("service_time", x.Service)
 	return nil

@@ -77,6 +77,7 @@ func passes(name string, listed []string) bool {
 // told from a whole one. A long one is buffered while it is written.
 func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
 	n := readNotes(a.Fields)
+	d.effects.applyFields(a.Status, a.Fields)
 	d.heard(a.Status, n.report, n.stream)
 	if n.stream {
 		x.writeHead(w, r, d, a, n)

@@ -18,11 +18,12 @@ type Known struct {
 }
 
 // know finds the request's route, and says what it asks for.
-func (f *Front) know(w http.ResponseWriter, r *http.Request) (Known, admission.Ask) {
+func (f *Front) know(w http.ResponseWriter, r *http.Request) (Known, admission.Ask, *route.Route) {
 	path := r.URL.EscapedPath()
 	var known Known
 	var ask admission.Ask
-	if rt := f.cfg.Routes.Match(r.Method, path); rt != nil {
+	rt := f.cfg.Routes.Match(r.Method, path)
+	if rt != nil {
 		known = Known{Class: rt.Policy.Class, Template: rt.Policy.Template}
 		ask.Wait, ask.Cost = rt.Policy.Wait, rt.Policy.Cost
 	} else {
@@ -42,7 +43,7 @@ func (f *Front) know(w http.ResponseWriter, r *http.Request) (Known, admission.A
 		ask.Choose, ask.Sticky = f.cfg.Choose(w, r), f.cfg.Sticky
 	}
 	ask.Since = f.cfg.Places.arrival(r, time.Now())
-	return known, ask
+	return known, ask, rt
 }
 
 // patience is how long the client itself says that it waits: Prefer: wait=n

@@ -25,6 +25,8 @@ type delivery struct {
 	body  *body
 	began time.Time
 
+	effects effects
+
 	mu        sync.Mutex
 	line      line        // mu; nil: there is no connection
 	ended     bool        // mu
@@ -41,7 +43,7 @@ type line interface {
 
 // deliver takes the slot of the exchange over for a round trip that begins now.
 func (x *exchange) deliver() *delivery {
-	d := &delivery{front: x.front, probe: x.probe, slot: x.slot, body: x.body, began: time.Now()}
+	d := &delivery{front: x.front, probe: x.probe, slot: x.slot, body: x.body, began: time.Now(), effects: x.effects}
 	x.slot = nil
 	d.body.retain()
 	return d

@@ -149,6 +149,7 @@ func (d *delivery) outliveDirect(a *upstream.Answer) {
 		}
 	}
 	n := readNotes(a.Fields)
+	d.effects.applyFields(a.Status, a.Fields)
 	d.heard(a.Status, n.report, n.stream)
 	if n.stream {
 		d.hangUp()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/route"
 	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
@@ -16,11 +17,21 @@ import (
 // the access log, the histograms, the dashboard.
 type Exchange struct {
 	Known
-	Verdict  string        // how it ended: ok, failed, left, or the reason of a refusal
+	Verdict  string        // how it ended: ok, hit, collapsed, stale, failed, left, or the reason of a refusal
 	Upstream string        // who had it last; empty: nobody
 	Wait     time.Duration // in the queue
 	Service  time.Duration // at the application; 0: not known
 	Status   int           // of the application's answer; 0: there was none, or it is not known
+	Cache    string        // hit, collapsed, stale, revalidated, miss, pass, refresh; empty: not its business
+}
+
+// Shed reports whether admission had no room for the request.
+func (x *Exchange) Shed() bool {
+	switch x.Verdict {
+	case "queue-full", "queue-wait", "queue-shed", "client-excess":
+		return true
+	}
+	return false
 }
 
 // exchange belongs to the goroutine that serves the request; a round trip that
@@ -30,6 +41,7 @@ type exchange struct {
 	front *Front
 	began time.Time
 	ask   admission.Ask
+	route *route.Route    // nil: none
 	slot  *admission.Slot // claimed for the next round trip; nil once that took it
 	body  *body           // nil: the body streams
 	last  io.Closer       // the last answer, where it is not at its end; may be nil
@@ -37,6 +49,9 @@ type exchange struct {
 	onward  onward // fields of the request as the application sees them
 	trusted bool   // what the client says of who is behind it counts
 	request upstream.Request
+
+	kept    *keeper // takes the answer in for the cache; nil: it goes by
+	effects effects // of the answer on the cache
 
 	probe     bool  // ours, not a client's: its outcome is the caller's to judge
 	unreached bool  // the last round trip made no connection
@@ -56,7 +71,7 @@ func exchangeOf(ctx context.Context) *exchange {
 
 func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{front: f, began: time.Now()}
-	x.Known, x.ask = f.know(w, r)
+	x.Known, x.ask, x.route = f.know(w, r)
 	f.retries.inside.Add(1)
 	return x
 }
@@ -109,6 +124,9 @@ func (x *exchange) letIn(w http.ResponseWriter, r *http.Request) {
 		x.front.cfg.Claimed(r, &x.Exchange)
 	}
 	if !x.ask.Since.IsZero() {
+		if x.kept != nil {
+			w = x.kept.w // between this browser and the door
+		}
 		x.front.cfg.Places.take(w.Header(), r.TLS != nil)
 	}
 }

@@ -45,6 +45,7 @@ var reasons = []struct {
 	{errTooLarge, http.StatusRequestEntityTooLarge, "body-too-large", "The body is too long."},
 	{errBadAnswer, http.StatusBadGateway, "upstream-failed", "The application gave no answer that can be passed on."},
 	{errNoAnswer, http.StatusGatewayTimeout, "upstream-timeout", "The application gave no answer in time."},
+	{errOnlyIfCached, http.StatusGatewayTimeout, "not-cached", "It is not in the cache."},
 	{errTunnel, http.StatusNotImplemented, "tunnel", "There are no tunnels here."},
 	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time."},
 	{errBadBody, http.StatusBadRequest, "body-broken", "The body did not arrive whole."},
@@ -88,6 +89,13 @@ func retryAfter(wait, random float64) int {
 
 // refuse answers a request that goes no further.
 func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
+	if x.kept.standIn(err) {
+		return nil
+	}
+	if x.kept != nil { // which has nothing for anybody
+		w = x.kept.w
+		x.kept.found.AddTo(w.Header())
+	}
 	if r.Context().Err() != nil {
 		x.Verdict = "left"
 		w.WriteHeader(StatusClientClosedRequest)

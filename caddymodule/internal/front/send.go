@@ -20,10 +20,22 @@ import (
 
 // send makes one attempt, by the direct way where it can.
 func (x *exchange) send(w http.ResponseWriter, r *http.Request, send Sender) error {
-	if x.goesDirect(r) {
-		return x.direct(w, r)
+	x.effects = x.effectsOf(r)
+	if x.kept != nil {
+		// Others may wait for the answer: it is read to its end without its client.
+		r = r.WithContext(context.WithoutCancel(r.Context()))
+		x.kept.sent()
 	}
-	return send(w, x.forwarded(r))
+	var err error
+	if x.goesDirect(r) {
+		err = x.direct(w, r)
+	} else {
+		err = send(w, x.forwarded(r))
+	}
+	if err == nil {
+		err = x.kept.landed()
+	}
+	return err
 }
 
 // maySendAgain reports whether an attempt that failed may be made once more: it
@@ -72,6 +84,9 @@ func isStale(err error) bool { return errors.Is(err, upstream.ErrStale) }
 func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
 	if r.Context().Err() != nil {
 		return f.refuse(w, r, x, err)
+	}
+	if x.kept.standIn(err) {
+		return nil
 	}
 	status, word := http.StatusBadGateway, errBadAnswer
 	if isTimeout(err) {
@@ -207,13 +222,18 @@ func (x *exchange) took(d *delivery) string {
 	if x.front.cfg.HideTiming {
 		return ""
 	}
-	return timing(x.Wait, x.Service)
+	text := timing(x.Wait, x.Service)
+	if x.kept != nil { // it says nothing to those who get the answer later
+		x.kept.timing, text = text, ""
+	}
+	return text
 }
 
 // answered makes the application's answer fit for the client, whose context ctx
 // is. It returns what must be closed where the exchange has not ended.
 func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response) io.Closer {
 	stream := streams(res.Header)
+	d.effects.apply(res.StatusCode, res.Header)
 	d.heard(res.StatusCode, takeReport(res.Header), stream)
 	dropOurs(res.Header)
 	dropOurs(res.Trailer)
@@ -303,6 +323,7 @@ func (d *delivery) outlive(answers <-chan answer) {
 		d.end(0)
 	default:
 		stream := streams(a.res.Header)
+		d.effects.apply(a.res.StatusCode, a.res.Header)
 		d.heard(a.res.StatusCode, takeReport(a.res.Header), stream)
 		if stream {
 			d.hangUp()

@@ -34,6 +34,8 @@ type Config struct {
 	// Unreached reports whether an error of the round tripper means that no
 	// connection was made, so that nothing can have reached the application.
 	Unreached func(err error) bool
+	// Caching is the pool's cache; the zero value: there is none.
+	Caching Caching
 	// Routes are the configured ones; nil: none. Templates, of the pool, name the
 	// others.
 	Routes    *route.Table
@@ -162,13 +164,27 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 		return f.refuse(w, r, x, err)
 	}
 
+	// 2 Cache. A fresh object never waits for a slot. Of several requests that
+	// miss on one key, one leads and goes on: its writer takes the answer in.
+	// The others wait here for it, and go on by themselves when it brings nothing
+	// that they may share.
+	w, r, done, err := x.lookUp(w, r, send)
+	if done {
+		return err
+	}
+	return f.forward(w, r, x, send)
+}
+
+// forward gets the application's answer to a request, and answers with it.
+func (f *Front) forward(w http.ResponseWriter, r *http.Request, x *exchange, send Sender) error {
+	defer x.kept.close()
 	for failing := (time.Time{}); ; {
-		// 2 Admission. Wait for a slot, which names its upstream, or be refused.
+		// 3 Admission. Wait for a slot, which names its upstream, or be refused.
 		if err := x.admit(r.Context()); err != nil {
 			return f.refuse(w, r, x, err)
 		}
 
-		// 3 Send and copy the answer. The round trip takes the slot over and
+		// 4 Send and copy the answer. The round trip takes the slot over and
 		// gives it back at the answer's end.
 		x.letIn(w, r)
 		err := x.send(w, r, send)
@@ -177,7 +193,7 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 			return nil
 		}
 
-		// 4 Nobody there? Then nothing was sent, and the request goes back to
+		// 5 Nobody there? Then nothing was sent, and the request goes back to
 		// its place in the queue, for another upstream or a better moment.
 		switch {
 		case x.refused != nil:
@@ -186,7 +202,7 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 			failing = time.Now()
 		case x.unreached && time.Since(failing) >= max(tryFor, f.cfg.Hold):
 			return f.refuse(w, r, x, admission.ErrHeld)
-		case x.unreached:
+		case x.unreached, err == errAgain:
 		case x.maySendAgain(r):
 		case x.failure != nil:
 			return f.fail(w, r, x, x.failure)

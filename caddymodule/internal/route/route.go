@@ -36,6 +36,9 @@ type Policy struct {
 	Cost time.Duration
 	// Class is the importance group. Empty: Guess.
 	Class string
+	// Cache is the time for answers that say nothing of their storage themselves.
+	// 0: none. Negative: nothing of the route is kept.
+	Cache time.Duration
 	// Template is the label for metrics and the learned cost. NewTable fills it
 	// with the pattern's text where it is empty.
 	Template string

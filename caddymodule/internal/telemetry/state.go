@@ -116,6 +116,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range all {
 		ch <- s.desc
 	}
+	for _, s := range cacheStates {
+		ch <- s.desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -133,6 +136,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 				ch <- prometheus.MustNewConstMetric(s.desc, s.kind, value, values...)
 			})
 		}
+		p.collectCache(ch)
 	}
 	requests.Collect(ch) // after the snapshots, which drop what is old
 	queueWait.Collect(ch)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/front"
+	"github.com/portner/portner/caddymodule/internal/httpcache"
 	"github.com/portner/portner/caddymodule/internal/route"
 )
 
@@ -34,7 +35,7 @@ var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 
 var (
 	requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "portner_requests_total",
-		Help: "Requests by how they ended: ok, failed, left, or the reason of a refusal.",
+		Help: "Requests by how they ended: ok, hit, collapsed, stale, failed, left, or the reason of a refusal.",
 	}, []string{"pool", "class", "route", "verdict"})
 	queueWait = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "portner_queue_wait_seconds",
@@ -70,6 +71,7 @@ type Pool struct {
 	name  string
 	stats func() admission.Snapshot
 	known func() []string // learned templates
+	cache func() *httpcache.Cache
 
 	mu      sync.RWMutex
 	closed  bool              // mu
@@ -88,10 +90,11 @@ type series struct {
 }
 
 // NewPool begins to count for a pool whose state stats tells, and whose templates
-// known lists. There is one at a time for each name.
-func NewPool(name string, stats func() admission.Snapshot, known func() []string) *Pool {
+// known lists; cache is its cache of the moment, nil while it has none. There is one
+// at a time for each name.
+func NewPool(name string, stats func() admission.Snapshot, known func() []string, cache func() *httpcache.Cache) *Pool {
 	p := &Pool{
-		name: clean(name), stats: stats, known: known,
+		name: clean(name), stats: stats, known: known, cache: cache,
 		using: make(map[string]int), series: make(map[labels]series),
 		routes: make(map[string]bool), pruneAt: route.MaxTemplates,
 	}

@@ -1,0 +1,545 @@
+package caddymodule_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// newsApp is a small application that says what may be kept of it.
+type newsApp struct {
+	*app
+	asked  atomic.Int32
+	latest atomic.Int32
+	hang   chan bool // not nil: GETs wait for it
+	mu     sync.Mutex
+}
+
+func (n *newsApp) hangs() chan bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hang
+}
+
+func (n *newsApp) setHang(c chan bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hang = c
+}
+
+const story = "What is kept need not be asked for again. "
+
+func newNews(t *testing.T) *newsApp {
+	n := &newsApp{}
+	n.app = newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			id := n.latest.Add(1)
+			w.Header().Set("Portner-Invalidate", "tag=front, url=/latest")
+			fmt.Fprint(w, id)
+			return
+		}
+		n.asked.Add(1)
+		if c := n.hangs(); c != nil {
+			<-c
+		}
+		h := w.Header()
+		switch r.URL.Path {
+		case "/private":
+			h.Set("Cache-Control", "private, max-age=60")
+		case "/cookie":
+			h.Set("Cache-Control", "max-age=60")
+			h.Set("Set-Cookie", fmt.Sprintf("id=%d", n.asked.Load()))
+		case "/silent":
+		case "/swr":
+			h.Set("Cache-Control", "max-age=0, stale-while-revalidate=60")
+		case "/soon":
+			h.Set("Cache-Control", "max-age=0, stale-if-error=60")
+		case "/vary":
+			h.Set("Cache-Control", "max-age=60")
+			h.Set("Vary", "X-Forwarded-For")
+		default:
+			h.Set("Cache-Control", "s-maxage=60")
+			h.Set("Cache-Tag", "front")
+			h.Set("Etag", `"v`+fmt.Sprint(n.latest.Load())+`"`)
+		}
+		fmt.Fprintf(w, "%s latest %d, asked %d as %s %s://%s%s; %s", r.Header.Get("Cookie"), n.latest.Load(), n.asked.Load(),
+			r.Header.Get("X-Forwarded-Host"), r.Header.Get("X-Forwarded-Proto"), r.Host, r.URL.RequestURI(), strings.Repeat(story, 20))
+	})
+	return n
+}
+
+// eachWay runs a test on the direct way and on that of reverseproxy.
+func eachWay(t *testing.T, f func(t *testing.T, direct string)) {
+	for _, direct := range []string{"on", "off"} {
+		t.Run("direct "+direct, func(t *testing.T) { f(t, "\ndirect "+direct+"\n") })
+	}
+}
+
+func cacheStatus(res *http.Response) string { return res.Header.Get("Cache-Status") }
+
+func TestHitDoesNotTouchTheApplication(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		d := open(t, "app_proxy "+n.addr+" {\ncache"+direct+"}")
+		first, text := ask(t, d.url+"/")
+		if got := cacheStatus(first); !strings.HasPrefix(got, "Portner; fwd=uri-miss; stored; ttl=") {
+			t.Errorf("first: %q", got)
+		}
+		if !strings.HasPrefix(first.Header.Get("Server-Timing"), "queue;dur=") {
+			t.Errorf("the one who asked is not told where the time went: %v", first.Header)
+		}
+		second, again := ask(t, d.url+"/")
+		if n.asked.Load() != 1 || text != again {
+			t.Fatalf("asked %d times; %q, then %q", n.asked.Load(), text, again)
+		}
+		if got := cacheStatus(second); !strings.HasPrefix(got, "Portner; hit; ttl=") {
+			t.Errorf("second: %q", got)
+		}
+		h := second.Header
+		if h.Get("Age") == "" || h.Get("Etag") == "" || h.Get("Server-Timing") != "" || len(h["Via"]) != 1 || h.Get("Portner-Invalidate") != "" || h["Content-Length"] == nil {
+			t.Errorf("header of a hit: %v", h)
+		}
+	})
+}
+
+func TestWithoutTheWordNothingIsKept(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr)
+	ask(t, d.url+"/")
+	if res, _ := ask(t, d.url+"/"); n.asked.Load() != 2 || cacheStatus(res) != "" {
+		t.Errorf("asked %d times, %q", n.asked.Load(), cacheStatus(res))
+	}
+}
+
+func TestRouteMayKeepWhatSaysNothing(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\nroute GET /silent {\ncache 1m\n}\n}")
+	for range 3 {
+		ask(t, d.url+"/silent")
+	}
+	if n.asked.Load() != 1 {
+		t.Errorf("asked %d times for what has a time", n.asked.Load())
+	}
+	for range 2 {
+		ask(t, d.url+"/other") // has s-maxage, but its route has no word
+	}
+	if n.asked.Load() != 3 {
+		t.Errorf("asked %d times in all, want 3", n.asked.Load())
+	}
+	ask(t, d.url+"/silent", "Cookie", "session=1")
+	if n.asked.Load() != 4 {
+		t.Error("somebody with a cookie got what others share")
+	}
+	ask(t, d.url+"//silent")
+	ask(t, d.url+"//silent")
+	if n.asked.Load() != 6 {
+		t.Error("a path that is another as it was sent was kept")
+	}
+}
+
+func TestRouteMayForbidKeeping(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\ncache\nroute GET /no {\ncache off\n}\n}")
+	ask(t, d.url+"/no")
+	ask(t, d.url+"/no")
+	if n.asked.Load() != 2 {
+		t.Errorf("asked %d times", n.asked.Load())
+	}
+}
+
+func TestStampedeReachesTheApplicationOnce(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		const clients = 100
+		n := newNews(t)
+		hang := make(chan bool)
+		n.setHang(hang)
+		d := open(t, "app_proxy "+n.addr+" {\nconcurrency 1\ncache"+direct+"}")
+		var wg sync.WaitGroup
+		bodies := make(chan string, clients)
+		for range clients {
+			wg.Go(func() {
+				res, err := d.do(t.Context(), "GET", "/", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer res.Body.Close()
+				text, _ := io.ReadAll(res.Body)
+				bodies <- fmt.Sprint(res.StatusCode, " ", string(text))
+			})
+		}
+		eventually(t, "the leader is inside", func() bool { return n.asked.Load() == 1 })
+		close(hang)
+		wg.Wait()
+		close(bodies)
+		var first string
+		for text := range bodies {
+			if first == "" {
+				first = text
+			}
+			if text != first || !strings.HasPrefix(text, "200 ") {
+				t.Fatalf("got %q and %q", first, text)
+			}
+		}
+		if n.asked.Load() != 1 {
+			t.Errorf("%d requests reached the application", n.asked.Load())
+		}
+	})
+}
+
+func TestLeaderWhoLeavesGoesOnForTheOthers(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		hang := make(chan bool)
+		n.setHang(hang)
+		d := open(t, "app_proxy "+n.addr+" {\nconcurrency 1\ncache"+direct+"}")
+		leading, leave := context.WithCancel(t.Context())
+		gone := make(chan error, 1)
+		go func() {
+			_, err := d.do(leading, "GET", "/", nil)
+			gone <- err
+		}()
+		eventually(t, "the leader is inside", func() bool { return n.asked.Load() == 1 })
+		leave()
+		<-gone
+		got := make(chan int, 1)
+		go func() {
+			status, _ := d.get("/")
+			got <- status
+		}()
+		eventually(t, "the application is let go", func() bool {
+			select {
+			case hang <- true:
+				return true
+			default:
+				return false
+			}
+		})
+		n.setHang(nil)
+		if status := <-got; status != 200 || n.asked.Load() != 1 {
+			t.Errorf("status %d, asked %d times", status, n.asked.Load())
+		}
+	})
+}
+
+func TestPersonalAnswersAreNeverShared(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\ncache\n}")
+	for _, test := range []struct{ path, name, value string }{
+		{"/private", "", ""}, {"/cookie", "", ""},
+		{"/vary", "X-Nothing", "1"}, // depends on the address, which the door adds
+	} {
+		n.asked.Store(0)
+		for range 3 {
+			res, _ := ask(t, d.url+test.path)
+			if strings.Contains(cacheStatus(res), "hit") {
+				t.Errorf("%s: %s", test.path, cacheStatus(res))
+			}
+		}
+		if n.asked.Load() != 3 {
+			t.Errorf("%s: asked %d times", test.path, n.asked.Load())
+		}
+	}
+	// One who is known gets his own and leaves nothing behind.
+	for _, header := range []string{"Cookie", "Authorization"} {
+		path := "/mine?" + header
+		if _, text := ask(t, d.url+path, header, "secret=1"); header == "Cookie" && !strings.Contains(text, "secret=1") {
+			t.Fatal("the application does not see the cookie")
+		}
+		if _, text := ask(t, d.url+path); strings.Contains(text, "secret") {
+			t.Errorf("%s: a stranger got %q", header, text)
+		}
+	}
+}
+
+func TestWriterSeesHisWrite(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		d := open(t, "app_proxy "+n.addr+" {\ncache"+direct+"}")
+		for i := range 20 {
+			for _, path := range []string{"/", "/latest"} {
+				if _, text := ask(t, d.url+path); !strings.Contains(text, fmt.Sprintf("latest %d,", i)) {
+					t.Fatalf("after %d writes %s is %q", i, path, text)
+				}
+			}
+			res, err := d.do(t.Context(), "POST", "/post", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.Header.Get("Portner-Invalidate") != "" {
+				t.Error("the client sees what is between the application and the door")
+			}
+		}
+		if n.asked.Load() != 40 {
+			t.Errorf("asked %d times", n.asked.Load())
+		}
+	})
+}
+
+func TestUnsafeMethodInvalidatesItsTarget(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\ncache\n}")
+	ask(t, d.url+"/x")
+	res, err := d.do(t.Context(), "POST", "/x", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if _, text := ask(t, d.url+"/x"); !strings.Contains(text, "latest 1,") {
+		t.Errorf("RFC 9111 4.4: %q", text)
+	}
+}
+
+func TestStaleIsServedWhileItIsRefreshed(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		d := open(t, "app_proxy "+n.addr+" {\nconcurrency 1\ncache"+direct+"}")
+		ask(t, d.url+"/swr")
+		hang := make(chan bool)
+		n.setHang(hang)
+		res, text := ask(t, d.url+"/swr")
+		if !strings.Contains(text, "asked 1 ") || !strings.Contains(cacheStatus(res), "hit; ttl=") {
+			t.Errorf("%q, %s", text, cacheStatus(res))
+		}
+		eventually(t, "somebody refreshes it, whose client has left", func() bool { return n.asked.Load() == 2 })
+		n.setHang(nil)
+		close(hang)
+		eventually(t, "the new one is there", func() bool {
+			_, text := ask(t, d.url+"/swr")
+			return !strings.Contains(text, "asked 1 ")
+		})
+	})
+}
+
+func TestNobodySeesAnErrorWhereAStalePageIsAtHand(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		d := open(t, "app_proxy "+n.addr+" {\nconcurrency 1\nqueue {\nwait 0\n}\ncache"+direct+"}")
+		ask(t, d.url+"/soon")
+		hang := make(chan bool)
+		n.setHang(hang)
+		defer close(hang)
+		go d.do(t.Context(), "GET", "/slow", nil)
+		eventually(t, "the application hangs", func() bool { return n.asked.Load() == 2 })
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				res, err := d.do(t.Context(), "GET", "/soon", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer res.Body.Close()
+				if res.StatusCode != 200 || !strings.Contains(cacheStatus(res), "detail=overloaded") && !strings.Contains(cacheStatus(res), "collapsed") {
+					t.Errorf("status %d, %s", res.StatusCode, cacheStatus(res))
+				}
+			})
+		}
+		wg.Wait()
+		if res, err := d.do(t.Context(), "GET", "/never-seen", nil); err != nil || res.StatusCode != 503 {
+			t.Errorf("what is not at hand: %v %v", res, err)
+		}
+	})
+}
+
+func TestStaleStandsInForAnApplicationThatIsAway(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		d := open(t, "app_proxy "+n.addr+" {\nhold 0\ncache"+direct+"}")
+		ask(t, d.url+"/soon")
+		n.CloseClientConnections()
+		n.Close()
+		for range 3 {
+			res, text := ask(t, d.url+"/soon")
+			if res.StatusCode != 200 || !strings.Contains(text, "asked 1 ") || !strings.Contains(cacheStatus(res), "detail=unreachable") {
+				t.Errorf("status %d, %s", res.StatusCode, cacheStatus(res))
+			}
+		}
+	})
+}
+
+func TestConditionsAndRangesAreAnsweredFromTheCache(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\ncache\n}")
+	_, whole := ask(t, d.url+"/")
+	for name, send := range map[string]*http.Client{"HTTP/1.1": client} {
+		t.Run(name, func(t *testing.T) {
+			for _, test := range []struct {
+				method, header, value string
+				status                int
+				body                  string
+			}{
+				{"GET", "If-None-Match", `"v0"`, 304, ""},
+				{"GET", "If-None-Match", `"other"`, 200, whole},
+				{"GET", "Range", "bytes=0-3", 206, whole[:4]},
+				{"GET", "Range", "bytes=-5", 206, whole[len(whole)-5:]},
+				{"GET", "Range", "bytes=100000-", 416, ""},
+				{"HEAD", "X-Nothing", "1", 200, ""},
+			} {
+				req, _ := http.NewRequestWithContext(t.Context(), test.method, d.url+"/", nil)
+				req.Header.Set(test.header, test.value)
+				res, err := send.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, _ := io.ReadAll(res.Body)
+				res.Body.Close()
+				if res.StatusCode != test.status || string(text) != test.body {
+					t.Errorf("%s %s: %s: %d %q", test.method, test.header, test.value, res.StatusCode, text)
+				}
+				if test.method == "HEAD" && res.ContentLength != int64(len(whole)) {
+					t.Errorf("HEAD: length %d of %d", res.ContentLength, len(whole))
+				}
+			}
+		})
+	}
+	if n.asked.Load() != 1 {
+		t.Errorf("asked %d times", n.asked.Load())
+	}
+}
+
+func TestReloadKeepsWhatIsKept(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\ncache\n}")
+	ask(t, d.url+"/")
+	d.load("app_proxy " + n.addr + " {\ncache 10MiB\n}")
+	if res, _ := ask(t, d.url+"/"); n.asked.Load() != 1 || !strings.Contains(cacheStatus(res), "hit") {
+		t.Errorf("asked %d times, %s", n.asked.Load(), cacheStatus(res))
+	}
+	d.load("app_proxy " + n.addr)
+	ask(t, d.url+"/")
+	d.load("app_proxy " + n.addr + " {\ncache\n}")
+	ask(t, d.url+"/")
+	if n.asked.Load() != 3 {
+		t.Errorf("asked %d times: a cache that was dropped came back", n.asked.Load())
+	}
+}
+
+func TestNobodyPoisonsOrDeceives(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\ncache\n}")
+	_, clean := ask(t, d.url+"/page")
+	// Paths are kept as they are sent.
+	seen := map[string]bool{clean: true}
+	for _, path := range []string{"//page", "/page/", "/pag%65", "/page;x", "/page%2F", "/x/../page", "/page?", "/page?a", "/PAGE", "/page/x.css"} {
+		conn, err := net.Dial("tcp", d.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, d.addr)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(res.Body)
+		conn.Close()
+		if seen[string(text)] {
+			t.Errorf("%s got the page of another address", path)
+		}
+		seen[string(text)] = true
+	}
+	// What one client says of itself reaches no other.
+	for _, header := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Host", "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "Forwarded", "X_Forwarded_Host"} {
+		path := "/poison?" + header
+		ask(t, d.url+path, header, "evil.example")
+		if _, text := ask(t, d.url+path); strings.Contains(text, "evil") {
+			t.Errorf("%s: %q", header, text)
+		}
+	}
+	// A host is the same in any case, and another one is another.
+	asked := n.asked.Load()
+	host := func(name string) {
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", d.url+"/hosted", nil)
+		req.Host = name
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
+	host(d.addr)
+	host(strings.ToUpper(d.addr))
+	if n.asked.Load() != asked+1 {
+		t.Errorf("one host asked %d times", n.asked.Load()-asked)
+	}
+}
+
+func TestAnswerThatBreaksOffIsNotKept(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		var asked atomic.Int32
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			if asked.Add(1) == 1 {
+				w.Header().Set("Content-Length", "1000000")
+				fmt.Fprint(w, strings.Repeat("half", 100_000))
+				http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			}
+			fmt.Fprint(w, "whole")
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		res, err := d.do(t.Context(), "GET", "/", nil)
+		if err == nil {
+			if _, err = io.ReadAll(res.Body); err == nil {
+				t.Error("half an answer looks like a whole one")
+			}
+			res.Body.Close()
+		}
+		if _, text := ask(t, d.url+"/"); text != "whole" {
+			t.Errorf("then %d bytes", len(text))
+		}
+	})
+}
+
+func TestFollowersReadAlong(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		more := make(chan bool)
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			fmt.Fprint(w, strings.Repeat("x", 100_000))
+			http.NewResponseController(w).Flush()
+			<-more
+			fmt.Fprint(w, "end")
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		var readers []*http.Response
+		for range 3 {
+			res, err := d.do(t.Context(), "GET", "/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			if _, err := io.ReadFull(res.Body, make([]byte, 60_000)); err != nil {
+				t.Fatal(err)
+			}
+			readers = append(readers, res)
+		}
+		close(more)
+		for _, res := range readers {
+			if rest, err := io.ReadAll(res.Body); err != nil || len(rest) != 40_003 {
+				t.Errorf("%d bytes, %v", len(rest), err)
+			}
+		}
+		if a.served.Load() != 1 {
+			t.Errorf("%d requests", a.served.Load())
+		}
+	})
+}
+
+func TestVisitorWhoWasRefusedIsStillAnonymous(t *testing.T) {
+	n := newNews(t)
+	d := open(t, "app_proxy "+n.addr+" {\ncache\n}")
+	ask(t, d.url+"/", "Cookie", "portner_place=x")
+	ask(t, d.url+"/", "Cookie", "portner_place=y")
+	if n.asked.Load() != 1 {
+		t.Errorf("asked %d times", n.asked.Load())
+	}
+}

@@ -1,0 +1,320 @@
+package front
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/httpcache"
+)
+
+// keeper takes the application's answer in for a flight. Its client is the first
+// of those who follow: what can be kept reaches it by way of the object, so that
+// conditions and ranges are answered as those of a hit are, and a slow client
+// holds nobody up. What cannot be kept goes straight to the client.
+//
+// It is a http.ResponseWriter for the goroutine that sends. The client's own
+// belongs to that goroutine as well until serve is called, and again when served
+// was closed.
+type keeper struct {
+	x          *exchange
+	w          http.ResponseWriter // the client's
+	r          *http.Request       // the client's, as it came
+	cache      *httpcache.Cache
+	req        httpcache.Request
+	flight     *httpcache.Flight
+	found      httpcache.Note
+	background bool // nobody waits
+
+	out    http.Header // of the request that is sent
+	header http.Header // of the answer
+	got    httpcache.Received
+	wrote  bool // the head of the final answer
+	part   bool // some of the body was written
+	timing string
+
+	served chan struct{} // closed when serve has ended; nil: it was not called
+	ended  func()        // what has become of serve, for who waited for it
+}
+
+// errAgain: the application has confirmed what is no longer stored. The request
+// is to be sent once more, without a condition.
+var errAgain = errors.New("front: the answer was about an object that has gone")
+
+func newKeeper(x *exchange, w http.ResponseWriter, r *http.Request, cache *httpcache.Cache, req httpcache.Request, found httpcache.Found) *keeper {
+	return &keeper{x: x, w: w, r: r, cache: cache, req: req, flight: found.Flight, found: found.Note, header: make(http.Header)}
+}
+
+// prepared is the request that the flight sends: with the cache's conditions in
+// place of the client's. The client's own stays as it is.
+func (k *keeper) prepared(r *http.Request) *http.Request {
+	out := new(http.Request)
+	*out = *r
+	out.Method = k.flight.Method()
+	out.Header = r.Header.Clone()
+	k.out = out.Header
+	k.flight.Prepare(out.Header)
+	return out
+}
+
+// Header implements http.ResponseWriter.
+func (k *keeper) Header() http.Header {
+	if k.wrote && k.got.Use == httpcache.Forward {
+		return k.w.Header() // trailers
+	}
+	return k.header
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (k *keeper) WriteHeader(status int) {
+	switch {
+	case k.wrote:
+		return
+	case status < 200:
+		k.inform(status)
+		return
+	}
+	k.wrote = true
+	k.got = k.flight.Receive(status, k.judged())
+	if k.got.Use != httpcache.Forward {
+		return
+	}
+	h := k.w.Header()
+	delete(h, "Server")
+	for name, values := range k.header {
+		h[name] = append(h[name], values...)
+	}
+	k.tellTiming(h)
+	k.got.Note.AddTo(h)
+	k.w.WriteHeader(status)
+}
+
+// inform passes an interim answer on.
+func (k *keeper) inform(status int) {
+	h := k.w.Header()
+	own := h.Clone()
+	for name, values := range k.header {
+		h[name] = append(h[name][:len(h[name]):len(h[name])], values...)
+	}
+	k.w.WriteHeader(status)
+	clear(h)
+	for name, values := range own {
+		h[name] = values
+	}
+}
+
+// judged is the answer's header for the cache. An answer that depends on what is
+// made at the door is like one that depends on all: the cache looks at what clients
+// have sent (RFC 9111 4.1).
+func (k *keeper) judged() http.Header {
+	for _, line := range k.header["Vary"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if k.made(http.CanonicalHeaderKey(strings.TrimSpace(name))) {
+				h := k.header.Clone()
+				h["Vary"] = []string{"*"}
+				return h
+			}
+		}
+	}
+	return k.header
+}
+
+func (k *keeper) made(name string) bool {
+	switch name {
+	case "X-Forwarded-Proto", "X-Forwarded-Host":
+		return false // the key has them
+	}
+	return replaced(name) || k.x.front.cfg.Caching.Made != nil && k.x.front.cfg.Caching.Made(name)
+}
+
+// replaced reports whether front makes a field of the request anew.
+func replaced(name string) bool {
+	switch name {
+	case "X-Forwarded-For", "Forwarded", "X-Request-Id", "X-Request-Start", "Via":
+		return true
+	}
+	return false
+}
+
+// Write implements http.ResponseWriter.
+func (k *keeper) Write(p []byte) (int, error) {
+	if !k.wrote {
+		k.WriteHeader(http.StatusOK)
+	}
+	switch k.got.Use {
+	case httpcache.Forward:
+		return k.w.Write(p)
+	case httpcache.Keep:
+		if k.part { // it comes in pieces: the client need not wait for the last
+			k.serve()
+		}
+		k.part = true
+		return k.flight.Write(p)
+	}
+	return len(p), nil
+}
+
+// ReadFrom implements io.ReaderFrom: what goes straight to the client may go as
+// fast as it can.
+func (k *keeper) ReadFrom(src io.Reader) (int64, error) {
+	if !k.wrote {
+		k.WriteHeader(http.StatusOK)
+	}
+	if k.got.Use == httpcache.Forward {
+		return io.Copy(k.w, src)
+	}
+	return io.Copy(writerOnly{k}, src)
+}
+
+type writerOnly struct{ io.Writer }
+
+// FlushError implements what http.ResponseController asks for.
+func (k *keeper) FlushError() error {
+	if !k.wrote {
+		k.WriteHeader(http.StatusOK)
+	}
+	switch k.got.Use {
+	case httpcache.Forward:
+		return http.NewResponseController(k.w).Flush()
+	case httpcache.Keep:
+		k.serve()
+	}
+	return nil
+}
+
+// Unwrap implements what http.ResponseController asks for.
+func (k *keeper) Unwrap() http.ResponseWriter { return k.w }
+
+// sent notes that the request is about to be sent. k may be nil.
+func (k *keeper) sent() {
+	if k != nil {
+		k.flight.Sent()
+	}
+}
+
+// landed ends a flight whose answer has come, and waits until the client has it.
+// k may be nil.
+func (k *keeper) landed() error {
+	if k == nil {
+		return nil
+	}
+	if !k.wrote {
+		k.WriteHeader(http.StatusOK)
+	}
+	switch k.got.Use {
+	case httpcache.Forward:
+		return nil
+	case httpcache.Again:
+		k.wrote, k.part = false, false
+		clear(k.header)
+		k.flight.Prepare(k.out)
+		return errAgain
+	case httpcache.Keep:
+		k.flight.End(k.trailer())
+	default:
+		k.x.Cache = "revalidated"
+		if k.got.Note.Answered >= 500 {
+			k.x.Verdict, k.x.Cache = "stale", "stale"
+		}
+	}
+	if k.background {
+		return nil
+	}
+	if k.served == nil {
+		return k.give()
+	}
+	k.close()
+	return nil
+}
+
+// give answers the client by way of the object.
+func (k *keeper) give() error {
+	k.tellTiming(k.w.Header())
+	return k.x.give(k.r.Context(), k.w, k.cache.Answer(&k.req, k.got.Object), k.got.Note)
+}
+
+// serve begins to answer the client while the rest of the answer still comes.
+func (k *keeper) serve() {
+	if k.served != nil || k.background || k.got.Object == nil {
+		return
+	}
+	k.served = make(chan struct{})
+	shadow := &exchange{front: k.x.front}
+	go func() { // ends with the answer, or when the client leaves; close waits for it
+		defer close(k.served)
+		defer func() {
+			p := recover()
+			k.ended = func() {
+				if p != nil {
+					panic(p)
+				}
+				if shadow.Verdict != "" {
+					k.x.Verdict = shadow.Verdict
+				}
+			}
+		}()
+		k.tellTiming(k.w.Header())
+		shadow.give(k.r.Context(), k.w, k.cache.Answer(&k.req, k.got.Object), k.got.Note)
+	}()
+}
+
+// close ends the flight, whatever has become of it. k may be nil.
+func (k *keeper) close() {
+	if k == nil {
+		return
+	}
+	k.flight.Done()
+	if k.served != nil {
+		<-k.served
+		k.ended()
+	}
+}
+
+// trailer is what was set behind the body: under names that were announced, or
+// with net/http's prefix.
+func (k *keeper) trailer() httpcache.Header {
+	var trailer httpcache.Header
+	for name, values := range k.header {
+		bare, prefixed := strings.CutPrefix(name, http.TrailerPrefix)
+		if prefixed || slices.Contains(k.header["Trailer"], name) {
+			if trailer == nil {
+				trailer = make(httpcache.Header)
+			}
+			trailer[bare] = values
+		}
+	}
+	return trailer
+}
+
+func (k *keeper) tellTiming(h http.Header) {
+	if k.timing != "" {
+		h["Server-Timing"] = append(h["Server-Timing"], k.timing)
+	}
+}
+
+// standIn answers with a stale object in place of a refusal or a failure, to the
+// client and to those who follow, where that is allowed. k may be nil.
+func (k *keeper) standIn(err error) bool {
+	if k == nil || k.wrote || k.r.Context().Err() != nil && !k.background {
+		return false
+	}
+	o, note, ok := k.flight.Instead(troubleOf(err))
+	if !ok || k.background {
+		return ok
+	}
+	k.x.Verdict, k.x.Cache = "stale", "stale"
+	k.x.give(k.r.Context(), k.w, k.cache.Answer(&k.req, o), note)
+	return true
+}
+
+func troubleOf(err error) httpcache.Trouble {
+	for _, busy := range []error{admission.ErrFull, admission.ErrWait, admission.ErrShed, admission.ErrExcess} {
+		if errors.Is(err, busy) {
+			return httpcache.Overloaded
+		}
+	}
+	return httpcache.Unreachable
+}
