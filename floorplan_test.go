@@ -24,7 +24,7 @@ const module = "github.com/portner/portner"
 
 var plan = []floor{
 	{"cmd/caddy", []string{module + "/caddymodule", caddy}, "cmd/caddy is Caddy with caddymodule in it, and nothing else"},
-	{"caddymodule", []string{module + "/caddymodule/internal/...", caddy, "github.com/dustin/go-humanize", "golang.org/x/net/bpf", "golang.org/x/net/http/httpguts", "golang.org/x/sys/unix"},
+	{"caddymodule", []string{module + "/caddymodule/internal/...", caddy, "github.com/dustin/go-humanize", "github.com/spf13/cobra", "golang.org/x/net/bpf", "golang.org/x/net/http/httpguts", "golang.org/x/sys/unix"},
 		"caddymodule is the shell: it may import its internal packages and Caddy"},
 	{"caddymodule/internal/front", leaves("route", "admission", "httpcache", "journal", "upstream"),
 		"front introduces the leaves route, admission, httpcache, journal and upstream to each other; it does not know Caddy"},

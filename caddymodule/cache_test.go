@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // newsApp is a small application that says what may be kept of it.
@@ -542,4 +544,172 @@ func TestVisitorWhoWasRefusedIsStillAnonymous(t *testing.T) {
 	if n.asked.Load() != 1 {
 		t.Errorf("asked %d times", n.asked.Load())
 	}
+}
+
+func TestOperatorPurges(t *testing.T) {
+	n := newNews(t)
+	d, admin := openWithAdmin(t, "app_proxy "+n.addr+" {\nname news\ncache\n}")
+	order := func(text string) (int, string) {
+		res, err := client.Post(admin+"/app_proxy/purge", "application/json", strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(body)
+	}
+	asked := int32(1)
+	ask(t, d.url+"/")
+	for _, test := range []struct{ text, want string }{
+		{`{"urls": ["` + d.url + `/"]}`, `{"purged":["news"]}`},
+		{`{"tags": ["front"], "pool": "news"}`, `{"purged":["news"]}`},
+		{`{"all": true}`, `{"purged":["news"]}`},
+	} {
+		if status, got := order(test.text); status != 200 || strings.TrimSpace(got) != test.want {
+			t.Errorf("%s: %d %s", test.text, status, got)
+		}
+		asked++
+		for range 2 {
+			ask(t, d.url+"/")
+		}
+		if n.asked.Load() != asked {
+			t.Errorf("%s: asked %d times, want %d", test.text, n.asked.Load(), asked)
+		}
+	}
+	for text, want := range map[string]int{
+		`{}`: 400, `{"all": true, "tags": ["a"]}`: 400, `{"urls": ["/x"]}`: 400, `{"tags": [""]}`: 400, `{"tag": "a"}`: 400,
+		`{"all": true}{"all": true}`: 400, `nonsense`: 400, `{"all": true, "pool": "other"}`: 404,
+	} {
+		if status, got := order(text); status != want {
+			t.Errorf("%s: %d %s", text, status, got)
+		}
+	}
+	if res, err := client.PostForm(admin+"/app_proxy/purge", nil); err != nil || res.StatusCode != 415 {
+		t.Errorf("a form from some page: %v %v", res, err)
+	}
+	if _, text := ask(t, admin+"/app_proxy/cache"); !strings.Contains(text, `"name":"news","keys":1`) || !strings.Contains(text, `"invalidations_total":3`) {
+		t.Error(text)
+	}
+	if _, text := ask(t, admin+"/metrics"); !strings.Contains(text, `portner_cache_answers_total{pool="news",result="hit"} 3`) ||
+		!strings.Contains(text, `portner_requests_total{class="api",pool="news",route="GET /",verdict="hit"} 3`) {
+		t.Error(text)
+	}
+}
+
+// TestRangesAndConditionsOverHTTP2 asks by HTTP/2 without TLS, which Caddy speaks.
+func TestRangesAndConditionsOverHTTP2(t *testing.T) {
+	n := newNews(t)
+	d := &door{t: t, addr: freeAddr(t), options: "servers {\nprotocols h1 h2c\n}"}
+	d.url = "http://" + d.addr
+	d.load("app_proxy " + n.addr + " {\ncache\n}")
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	get := func(method, name, value string) (*http.Response, string) {
+		req, _ := http.NewRequestWithContext(t.Context(), method, d.url+"/", nil)
+		req.Header.Set("Accept-Encoding", "identity")
+		req.Header.Set(name, value)
+		res, err := (&http.Client{Transport: transport}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, _ := io.ReadAll(res.Body)
+		return res, string(text)
+	}
+	first, whole := get("GET", "X-Nothing", "1")
+	if first.ProtoMajor != 2 {
+		t.Fatal(first.Proto)
+	}
+	if res, text := get("GET", "Range", "bytes=1-3"); res.StatusCode != 206 || text != whole[1:4] {
+		t.Errorf("range: %d %q", res.StatusCode, text)
+	}
+	if res, text := get("GET", "If-None-Match", first.Header.Get("Etag")); res.StatusCode != 304 || text != "" {
+		t.Errorf("condition: %d %q", res.StatusCode, text)
+	}
+	if res, text := get("HEAD", "X-Nothing", "1"); res.StatusCode != 200 || text != "" || res.ContentLength != int64(len(whole)) {
+		t.Errorf("HEAD: %d %q, length %d", res.StatusCode, text, res.ContentLength)
+	}
+	if n.asked.Load() != 1 {
+		t.Errorf("asked %d times", n.asked.Load())
+	}
+}
+
+// TestLeaderGetsWhatItAskedFor: the cache asks with conditions of its own.
+func TestLeaderGetsWhatItAskedFor(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		d := open(t, "app_proxy "+n.addr+" {\ncache"+direct+"}")
+		if res, text := ask(t, d.url+"/", "If-None-Match", `"v0"`); res.StatusCode != 304 || text != "" {
+			t.Errorf("status %d, %q", res.StatusCode, text)
+		}
+		if res, text := ask(t, d.url+"/"); res.StatusCode != 200 || text == "" || n.asked.Load() != 1 {
+			t.Errorf("then status %d, %q, asked %d times", res.StatusCode, text, n.asked.Load())
+		}
+		if res, _ := ask(t, d.url+"/other", "Cache-Control", "only-if-cached"); res.StatusCode != 504 {
+			t.Errorf("only-if-cached: %d", res.StatusCode)
+		}
+	})
+}
+
+// TestSlowLeaderHoldsNobodyUp: who leads and does not read is one of the readers.
+func TestSlowLeaderHoldsNobodyUp(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		const length = 12 << 20 // more than sockets take in by themselves
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Content-Length", fmt.Sprint(length))
+			w.Write(make([]byte, length))
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache 256MiB"+direct+"}")
+		slow, err := d.do(t.Context(), "GET", "/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer slow.Body.Close()
+		_, text := ask(t, d.url+"/")
+		if len(text) != length || a.served.Load() != 1 {
+			t.Errorf("%d bytes, %d requests", len(text), a.served.Load())
+		}
+	})
+}
+
+// TestWriteOfAClientThatLeftInvalidates: the application has done what it did.
+func TestWriteOfAClientThatLeftInvalidates(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		entered, leave := make(chan bool), make(chan bool)
+		var asked atomic.Int32
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "POST" {
+				entered <- true
+				<-leave
+				w.Header().Set("Portner-Invalidate", "tag=front")
+				return
+			}
+			asked.Add(1)
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Cache-Tag", "front")
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		ask(t, d.url+"/")
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan bool)
+		go func() {
+			d.do(ctx, "POST", "/post", strings.NewReader("{}"))
+			close(gone)
+		}()
+		<-entered
+		cancel()
+		<-gone
+		leave <- true
+		eventually(t, "the page is asked for again", func() bool {
+			ask(t, d.url+"/")
+			return asked.Load() == 2
+		})
+	})
 }
