@@ -186,8 +186,12 @@ func (b *body) follow() *reader {
 	return r
 }
 
-// next returns the bytes that are there beyond those it returned before, which
-// count as read now. Without any it waits, and calls idle before; io.EOF ends it.
+// step is how many bytes a reader takes at once: few enough that a slow one is seen
+// to move within stall.
+const step = 64 << 10
+
+// next returns bytes that are there beyond those that were passed on. Without any
+// it waits, and calls idle before; io.EOF ends it.
 func (r *reader) next(ctx context.Context, idle func()) ([]byte, error) {
 	b := r.b
 	b.mu.Lock()
@@ -197,7 +201,7 @@ func (r *reader) next(ctx context.Context, idle func()) ([]byte, error) {
 			return nil, ErrTooSlow
 		}
 		if p := b.data[r.at-b.base:]; len(p) > 0 {
-			return p, nil
+			return p[:min(len(p), step)], nil
 		}
 		if b.ended {
 			if b.err != nil {
