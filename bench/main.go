@@ -31,6 +31,7 @@ var subcommands = []subcommand{
 	{"overload-app", "the small application of overload, which starts it", overloadApp},
 	{"overload-load", "the generator of overload, which starts it", overloadLoad},
 	{"rps", "count what a request costs Portner and other proxies: requests per second, CPU, allocations", rps},
+	{"cache", "ask caches for pages: what a hit costs, and how often the application is asked", cacheBench},
 	{"rps-app", "the application of rps, which starts it", rpsApp},
 	{"rps-load", "the generator of rps, which starts it", rpsLoad},
 }
