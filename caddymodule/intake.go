@@ -25,17 +25,20 @@ import (
 // there for that long. And the kernel keeps thousands of connections at the door,
 // first come first served, so that everybody who is let in has given up already.
 //
-// So between new connections in quick succession there is a look at the network,
-// and who has stood at the door for too long is turned away for a tenth of what a
-// refusal costs inside, until those are gone. (The second is what CoDel does with
-// a standing queue, RFC 8289: drop from the front.)
+// So between new connections in quick succession there is a look at the network;
+// who has stood at the door for too long is turned away for a fraction of what a
+// refusal costs inside, until those are gone (which is what CoDel does with a
+// standing queue, RFC 8289: drop from the front); and so are the programs of an
+// address of which dozens of requests are refused anyway.
 type intake struct {
-	bell bell
+	bell   bell
+	floods floods
 
 	mu       sync.Mutex
-	last     time.Time // mu; when a connection came last
+	done     time.Time // mu; when the last connection was seen to
 	row      int       // mu; connections in quick succession since the bell rang
 	clearing bool      // mu; those at the door are being turned away
+	deferred time.Time // mu; when listening sockets were looked for
 	warned   time.Time // mu
 }
 
@@ -43,6 +46,9 @@ const (
 	// quickly one after another are connections that come faster than one a
 	// millisecond: no small site's visitors, and less than any machine can take.
 	quickly = time.Millisecond
+	// caughtUp: nobody was at the door when the last connection was done with. In a
+	// flood it is better then to let some gather than to get up for each of them.
+	caughtUp, gathering = 50 * time.Microsecond, time.Millisecond
 	// rowLength connections are accepted before the network is looked at. A refusal
 	// takes 0.1 ms, so an answer waits half a millisecond for that at the most.
 	rowLength = 4
@@ -80,33 +86,86 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 	if state != http.StateNew {
 		return
 	}
-	if d.rush(time.Now()) {
+	pace := d.pace(time.Now())
+	defer d.seenTo()
+	if pace.look {
 		d.bell.ring()
+		d.deferAccept(c, time.Now())
+	}
+	if pace.gather {
+		time.Sleep(gathering)
+	}
+	if !pace.rush {
+		return
 	}
 	plain, overTLS := inner(c)
 	if plain == nil {
 		return
 	}
-	if age, ok := standing(plain); ok && d.turnsAway(age, overTLS) {
+	age, ok := standing(plain)
+	if ok && d.turnsAway(age, overTLS) || !overTLS && d.isFlood(c, plain) {
+		telemetry.TurnedAway()
+		d.warn(age)
 		turnAway(c, plain, overTLS)
 	}
 }
 
-// rush counts connections in quick succession, and reports when it is time to
-// look at the network.
-func (d *intake) rush(now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if now.Sub(d.last) > quickly {
-		d.row = 0
-	}
-	d.last = now
-	d.row++
-	if d.row < rowLength {
+// isFlood reports whether a connection is one too many of its address, and nobody
+// is hurt by saying so at once.
+func (d *intake) isFlood(c net.Conn, plain syscall.Conn) bool {
+	addr, ok := addrOf(c)
+	if !ok || !d.floods.turnsAway(addr, time.Now()) {
 		return false
 	}
-	d.row = 0
-	return true
+	var buf [2 << 10]byte
+	return isNoPerson(buf[:peek(plain, buf[:])])
+}
+
+// pace is how connections come.
+type pace struct {
+	rush   bool // in quick succession
+	look   bool // it is time to look at the network
+	gather bool // of a flood nobody else is at the door
+}
+
+func (d *intake) pace(now time.Time) (p pace) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	since := now.Sub(d.done)
+	if p.rush = since <= quickly; !p.rush {
+		d.row = 0
+	}
+	p.gather = p.rush && since > caughtUp && d.floods.known.Load() > 0
+	if d.row++; d.row == rowLength {
+		p.look, d.row = true, 0
+	}
+	return p
+}
+
+// seenTo notes that a connection is done with.
+func (d *intake) seenTo() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.done = time.Now()
+}
+
+// deferEvery is how often sockets are looked for that listen; a reload makes new
+// ones.
+const deferEvery = 30 * time.Second
+
+// deferAccept makes the kernel keep connections to c's port until something has
+// come on them: who is let in before that costs two looks instead of one, and
+// cannot be judged by what he wants.
+func (d *intake) deferAccept(c net.Conn, now time.Time) {
+	d.mu.Lock()
+	due := now.Sub(d.deferred) >= deferEvery
+	if due {
+		d.deferred = now
+	}
+	d.mu.Unlock()
+	if at, ok := c.LocalAddr().(*net.TCPAddr); ok && due {
+		deferAccept(at.Port)
+	}
 }
 
 // turnsAway decides about a connection that has stood at the door so long.
@@ -123,16 +182,18 @@ func (d *intake) turnsAway(age time.Duration, overTLS bool) bool {
 	case age <= down:
 		d.clearing = false
 	}
-	if !d.clearing || age <= down {
-		return false
-	}
-	telemetry.TurnedAway()
+	return d.clearing && age > down
+}
+
+// warn says so once a minute.
+func (d *intake) warn(age time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if now := time.Now(); now.Sub(d.warned) > time.Minute {
 		d.warned = now
-		caddy.Log().Named("app_proxy").Warn("more connections come than can be looked at; those that waited too long at the door are turned away",
+		caddy.Log().Named("app_proxy").Warn("more connections come than can be looked at; some are turned away at the door",
 			zap.Duration("waited", age))
 	}
-	return true
 }
 
 // inner is the connection of the kernel's beneath, and whether TLS is spoken on it.

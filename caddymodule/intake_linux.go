@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -32,4 +34,49 @@ func hangUp(fd uintptr, text string) {
 		}
 	}
 	unix.Write(int(fd), []byte(text))
+}
+
+// peek looks at what has come, without taking it and without waiting.
+func peek(c syscall.Conn, buf []byte) (n int) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	raw.Control(func(fd uintptr) {
+		n, _, _ = unix.Recvfrom(int(fd), buf, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	return max(n, 0)
+}
+
+// deferAccept sets TCP_DEFER_ACCEPT on the sockets that listen on a port: clients
+// speak first in all that we serve. Who says nothing for a second is let in all
+// the same (tcp(7)).
+func deferAccept(port int) {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return
+	}
+	for _, entry := range fds {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listens == 1 && portOf(fd) == port {
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
+		}
+	}
+}
+
+func portOf(fd int) int {
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0
+	}
+	switch a := name.(type) {
+	case *unix.SockaddrInet4:
+		return a.Port
+	case *unix.SockaddrInet6:
+		return a.Port
+	}
+	return 0
 }

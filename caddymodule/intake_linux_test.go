@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // waiting is a connection at the door: it has sent its request, and nobody has
@@ -38,7 +41,7 @@ func waiting(t *testing.T, atLeast time.Duration) (client, server net.Conn) {
 }
 
 func TestWhoStandsAtTheDoorForTooLongIsTurnedAway(t *testing.T) {
-	d := new(intake)
+	d := &intake{done: time.Now().Add(time.Hour)} // all come in quick succession
 	client, server := waiting(t, tooLong+10*time.Millisecond)
 	d.changed(server, http.StateNew)
 	res, err := http.ReadResponse(bufio.NewReader(client), nil)
@@ -55,7 +58,7 @@ func TestWhoStandsAtTheDoorForTooLongIsTurnedAway(t *testing.T) {
 }
 
 func TestWhoComesAtOnceIsLetIn(t *testing.T) {
-	d := new(intake)
+	d := &intake{done: time.Now().Add(time.Hour)}
 	_, server := waiting(t, 0)
 	d.changed(server, http.StateNew)
 	if _, err := server.Read(make([]byte, 1)); err != nil {
@@ -108,24 +111,125 @@ func TestBellRingsAgainAndAgain(t *testing.T) {
 	}
 }
 
-func TestOnlyConnectionsInQuickSuccessionRingTheBell(t *testing.T) {
-	d, now := new(intake), time.Now()
-	rings := 0
-	for range 10 * rowLength {
-		now = now.Add(quickly + 1)
-		if d.rush(now) {
-			rings++
+func TestNetworkIsLookedAtBetweenConnectionsInQuickSuccession(t *testing.T) {
+	for _, c := range []struct {
+		since time.Duration
+		looks int
+		rush  bool
+	}{{quickly + 1, 0, false}, {quickly, 10, true}, {0, 10, true}} {
+		d, now := new(intake), time.Now()
+		looks := 0
+		for range 10 * rowLength {
+			d.done = now.Add(-c.since)
+			p := d.pace(now)
+			if p.look {
+				looks++
+			}
+			if p.rush != c.rush || p.gather {
+				t.Errorf("%v after another: %+v", c.since, p)
+			}
+		}
+		if looks != c.looks {
+			t.Errorf("%v after one another: %d looks, want %d", c.since, looks, c.looks)
 		}
 	}
-	if rings != 0 {
-		t.Errorf("%d rings for connections that come one by one", rings)
-	}
-	for range 10 * rowLength {
-		if d.rush(now) {
-			rings++
+}
+
+// TestFloodGathersWhereNobodyElseIsAtTheDoor: not where some are, and not without
+// one.
+func TestFloodGathersWhereNobodyElseIsAtTheDoor(t *testing.T) {
+	for _, c := range []struct {
+		since         time.Duration
+		flood, gather bool
+	}{{caughtUp + 1, true, true}, {caughtUp, true, false}, {quickly + 1, true, false}, {caughtUp + 1, false, false}} {
+		d, now := new(intake), time.Now()
+		if c.flood {
+			d.floods.count(netip.MustParseAddr("192.0.2.1"), true, now)
+		}
+		d.done = now.Add(-c.since)
+		if p := d.pace(now); p.gather != c.gather {
+			t.Errorf("%+v: %+v", c, p)
 		}
 	}
-	if rings != 10 {
-		t.Errorf("%d rings for %d connections at once", rings, 10*rowLength)
+}
+
+func TestKernelKeepsTheSilent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	deferAccept(l.Addr().(*net.TCPAddr).Port)
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		if n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT); err != nil || n == 0 {
+			t.Errorf("%d, %v", n, err)
+		}
+	})
+}
+
+// TestFloodIsLetInAsFarAsItIsOfUse: programs of an address that is refused by the
+// dozen, as long as they are.
+func TestFloodIsLetInAsFarAsItIsOfUse(t *testing.T) {
+	var f floods
+	flooding, polite := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	now := time.Now()
+	for range 100 {
+		f.count(flooding, true, now)
+	}
+	for range 5 {
+		f.count(flooding, false, now)
+		f.count(polite, false, now)
+		f.count(polite, true, now)
+	}
+	if f.turnsAway(flooding, now) {
+		t.Error("turned away before the window was over")
+	}
+	now = now.Add(floodWindow)
+	let := 0
+	for range 1000 {
+		if !f.turnsAway(flooding, now) {
+			let++
+		}
+		if f.turnsAway(polite, now) {
+			t.Fatal("the polite one is turned away")
+		}
+	}
+	if let != choice*5+choiceAtLeast {
+		t.Errorf("%d were let in, want %d", let, choice*5+choiceAtLeast)
+	}
+	if now = now.Add(3 * floodWindow); f.turnsAway(flooding, now) || f.known.Load() != 0 {
+		t.Error("it is not forgotten")
+	}
+}
+
+func TestFloodOfAddressesIsBounded(t *testing.T) {
+	var f floods
+	for i := range 2 * maxFloods {
+		f.count(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), true, time.Now())
+	}
+	if len(f.of) > maxFloods {
+		t.Errorf("%d addresses are known", len(f.of))
+	}
+}
+
+func TestOnlyProgramsThatReadAreToldSoShortly(t *testing.T) {
+	for head, want := range map[string]bool{
+		"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n":                          true,
+		"HEAD / HTTP/1.1\r\n\r\n":                                        true,
+		"GET / HTTP/1.1\r\nAccept: text/html,*/*\r\n\r\n":                false,
+		"GET / HTTP/1.1\r\nCookie: a=1; portner_place=x\r\n\r\n":         false,
+		"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n":                   false,
+		"GET / HTTP/1.1\r\nAccept: */*\r\n":                              false,
+		"":                                                               false,
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":                               false,
+		"GET / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nAccept: text/html\r\n": true,
+	} {
+		if got := isNoPerson([]byte(head)); got != want {
+			t.Errorf("%q: %v", head, got)
+		}
 	}
 }

@@ -11,3 +11,7 @@ import (
 func standing(syscall.Conn) (time.Duration, bool) { return 0, false }
 
 func hangUp(uintptr, string) {}
+
+func peek(syscall.Conn, []byte) int { return 0 }
+
+func deferAccept(int) {}

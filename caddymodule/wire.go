@@ -59,7 +59,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		DeadlineHeader: h.DeadlineHeader,
 		Places:         h.pool.places,
 		HideTiming:     h.HideTiming,
-		Readers:        []func(*http.Request, front.Exchange){h.pool.metrics.Read},
+		Readers:        []func(*http.Request, front.Exchange){h.pool.metrics.Read, door.floods.heard},
 
 		Direct:  h.direct(transport),
 		Memory:  buffers,

@@ -1,0 +1,146 @@
+package caddymodule
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/portner/portner/caddymodule/internal/front"
+)
+
+// floods knows the addresses whose requests are refused by the dozen, so that more
+// of the same can be refused before anybody has spent a tenth of a millisecond on
+// it. Fairness is not its business: from each address so many are let in that
+// admission still has more than twice as many to choose from as it takes.
+//
+// It is told of plain HTTP/1.1 alone: nothing else can be answered cheaply. Safe
+// for concurrent use.
+type floods struct {
+	known atomic.Int32 // len(of), for those who look without the lock
+
+	mu   sync.Mutex
+	tick time.Time             // mu; the counts of now began then
+	of   map[netip.Addr]*flood // mu; at most maxFloods
+}
+
+// flood counts what came of the requests of one address, in this window and in the
+// one before.
+type flood struct {
+	refused, admitted, passed int
+	lastRefused, lastAdmitted int
+}
+
+const (
+	// floodWindow is long enough for a ratio and short enough to be over soon.
+	floodWindow = 250 * time.Millisecond
+	// floodRefused in a window is what nobody sends who heeds Retry-After.
+	floodRefused = 10
+	// choice is how many times more are let in than were admitted, and at least so
+	// many in a window.
+	choice, choiceAtLeast = 2, 2
+	// maxFloods bounds the memory. A crowd of more addresses than that is no flood
+	// that one could tell by its addresses.
+	maxFloods = 4096
+)
+
+// heard notes what became of a request.
+func (f *floods) heard(r *http.Request, x front.Exchange) {
+	shed := x.Shed()
+	if !shed && f.known.Load() == 0 || r.TLS != nil || r.ProtoMajor != 1 {
+		return
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		return // it speaks for many
+	}
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return
+	}
+	f.count(at.Addr(), shed, time.Now())
+}
+
+func (f *floods) count(addr netip.Addr, shed bool, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turnLocked(now)
+	known := f.of[addr]
+	if known == nil {
+		if !shed || len(f.of) >= maxFloods {
+			return
+		}
+		if f.of == nil {
+			f.of = make(map[netip.Addr]*flood)
+		}
+		known = new(flood)
+		f.of[addr] = known
+		f.known.Store(int32(len(f.of)))
+	}
+	if shed {
+		known.refused++
+	} else {
+		known.admitted++
+	}
+}
+
+// turnLocked begins a new window when the old one is over, and forgets those of
+// whom nothing was refused in it.
+func (f *floods) turnLocked(now time.Time) {
+	late := now.Sub(f.tick)
+	if late < floodWindow {
+		return
+	}
+	f.tick = now
+	for addr, k := range f.of {
+		if k.refused == 0 || late > 2*floodWindow {
+			delete(f.of, addr)
+			continue
+		}
+		*k = flood{lastRefused: k.refused, lastAdmitted: k.admitted}
+	}
+	f.known.Store(int32(len(f.of)))
+}
+
+// turnsAway decides about a connection that an address has opened.
+func (f *floods) turnsAway(addr netip.Addr, now time.Time) bool {
+	if f.known.Load() == 0 {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turnLocked(now)
+	k := f.of[addr]
+	if k == nil || k.lastRefused < floodRefused || k.lastRefused < 3*k.lastAdmitted {
+		return false
+	}
+	k.passed++
+	if k.passed <= choice*k.lastAdmitted+choiceAtLeast {
+		return false
+	}
+	k.refused++ // as it would have been inside
+	return true
+}
+
+// addrOf is the address of a connection's other end.
+func addrOf(c net.Conn) (netip.Addr, bool) {
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	addr, ok := netip.AddrFromSlice(tcp.IP)
+	return addr.Unmap(), ok
+}
+
+// isNoPerson reports whether a request is a program's that reads and nothing else:
+// it is here whole, looks for no page, and has no place in the queue. People are
+// told properly, and what is to be written is seen by those who know its class.
+func isNoPerson(head []byte) bool {
+	end := bytes.Index(head, []byte("\r\n\r\n"))
+	return end > 0 && (bytes.HasPrefix(head, []byte("GET ")) || bytes.HasPrefix(head, []byte("HEAD "))) &&
+		!bytes.Contains(head[:end], []byte("text/html")) && !bytes.Contains(head[:end], []byte("portner_place="))
+}
