@@ -53,6 +53,7 @@ type Cache struct {
 	press  *press
 	alone  lonely
 	counts counts
+	advice *Advisor
 
 	mu      sync.Mutex
 	flights map[flightKey]*Flight // mu; undecided, or coming in and shared
@@ -65,7 +66,7 @@ func New(cfg Config) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{store: s, epochs: &epochs{seed: maphash.MakeSeed()}, press: newPress(), flights: make(map[flightKey]*Flight)}
+	c := &Cache{store: s, epochs: &epochs{seed: maphash.MakeSeed()}, press: newPress(), advice: NewAdvisor(), flights: make(map[flightKey]*Flight)}
 	c.cfg.Store(&cfg)
 	return c, nil
 }
@@ -77,6 +78,9 @@ func (c *Cache) Configure(cfg Config) {
 	c.cfg.Store(&cfg)
 	c.store.entries.SetMaximum(uint64(cfg.Bytes))
 }
+
+// Advisor watches what the cache has not answered; it lives as long as the cache.
+func (c *Cache) Advisor() *Advisor { return c.advice }
 
 // Verdict is what is to be done with a request.
 type Verdict int
@@ -123,6 +127,7 @@ func (c *Cache) lookup(r *Request, p Policy, tired *Flight) Found {
 	req := requestControl(r.Header)
 	of := credentialsOf(r.Header)
 	o, any := c.store.find(r, c.epochs)
+	seen := o
 	note := Note{Forward: "uri-miss"}
 	switch {
 	case o == nil && any:
@@ -154,6 +159,14 @@ func (c *Cache) lookup(r *Request, p Policy, tired *Flight) Found {
 		return Found{Verdict: Pass, Object: o, Note: Note{Forward: "request"}}
 	}
 	f, lead := c.board(r, &req, p, o, tired)
+	if lead && !f.alone {
+		// Another flight may have landed since the look into the store: it is
+		// forgotten after its object was stored, so that it is there now.
+		if now, _ := c.store.find(r, c.epochs); now != seen {
+			f.Done()
+			return c.lookup(r, p, tired)
+		}
+	}
 	if !lead {
 		return Found{Verdict: Wait, Object: o, Flight: f, Note: note}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -411,5 +412,34 @@ func TestFirstByteComesThroughARealProxy(t *testing.T) {
 	}
 	if asked.Load() != 1 {
 		t.Errorf("asked %d times", asked.Load())
+	}
+}
+
+// TestNobodyLeadsBehindAnAnswerThatHasLanded: between a look into the store and a
+// look for a flight, a flight may have ended.
+func TestNobodyLeadsBehindAnAnswerThatHasLanded(t *testing.T) {
+	c := mustNew(t, Config{})
+	for i := range 3000 {
+		var fetched atomic.Int32
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				r := Request{Key: NewKey("http", "localhost", fmt.Sprint("/", i)), Method: "GET", Header: Header{}}
+				found, err := c.Follow(t.Context(), &r, Policy{}, c.Lookup(&r, Policy{}))
+				if err != nil {
+					t.Error(err)
+				}
+				if found.Verdict == Fetch {
+					fetched.Add(1)
+					found.Flight.Sent()
+					found.Flight.Receive(200, Header{"Cache-Control": {"max-age=60"}})
+					found.Flight.End(nil)
+				}
+			})
+		}
+		wg.Wait()
+		if n := fetched.Load(); n != 1 {
+			t.Fatalf("round %d: %d fetched it", i, n)
+		}
 	}
 }
