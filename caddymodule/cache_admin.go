@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -30,6 +31,20 @@ type cacheStatus struct {
 	Passes        int64  `json:"passes_total"`
 	Stored        int64  `json:"stored_total"`
 	Invalidations int64  `json:"invalidations_total"`
+
+	Advice []adviceStatus `json:"advice"` // what would save the most first
+}
+
+// adviceStatus is a route that could be kept, by what its answers were so far.
+type adviceStatus struct {
+	Route     string  `json:"route"`
+	Cache     string  `json:"cache"` // the time to give it
+	Requests  int64   `json:"requests"`
+	Since     string  `json:"since"`
+	Saved     float64 `json:"saved"`         // share of the requests that would not have reached the application
+	Seconds   float64 `json:"saved_seconds"` // of the application's time
+	Outdated  float64 `json:"outdated"`      // share of the requests that would have got something older
+	Everybody bool    `json:"everybody"`     // requests with cookies got the same bytes: the application could say public
 }
 
 // eachCache calls f for the cache of every pool that has one.
@@ -51,8 +66,13 @@ func serveCache(w http.ResponseWriter, r *http.Request) error {
 	list := []cacheStatus{}
 	eachCache(func(name string, cache *httpcache.Cache) {
 		s := cache.Stats()
-		list = append(list, cacheStatus{name, s.Keys, s.Bytes, s.MaxBytes, s.Flights,
-			s.Hits, s.Collapsed, s.Stale, s.Misses, s.Passes, s.Stored, s.Invalidations})
+		status := cacheStatus{name, s.Keys, s.Bytes, s.MaxBytes, s.Flights,
+			s.Hits, s.Collapsed, s.Stale, s.Misses, s.Passes, s.Stored, s.Invalidations, []adviceStatus{}}
+		for _, a := range cache.Advisor().Advice() {
+			status.Advice = append(status.Advice, adviceStatus{a.Template, a.TTL.String(), a.Requests, a.Since.UTC().Format(time.RFC3339),
+				a.Saved, a.Time.Seconds(), a.Outdated, a.Public})
+		}
+		list = append(list, status)
 	})
 	slices.SortFunc(list, func(a, b cacheStatus) int { return strings.Compare(a.Name, b.Name) })
 	w.Header().Set("Content-Type", "application/json")

@@ -713,3 +713,47 @@ func TestWriteOfAClientThatLeftInvalidates(t *testing.T) {
 		})
 	})
 }
+
+// TestDoorSaysWhatCouldBeKept: by what the application has answered, not by what it
+// has said.
+func TestDoorSaysWhatCouldBeKept(t *testing.T) {
+	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/new" {
+			fmt.Fprint(w, r.Header.Get("X-Request-Id"))
+		}
+		fmt.Fprint(w, "the same to everybody")
+	})
+	d, admin := openWithAdmin(t, "app_proxy "+a.addr+" {\ncache\nroute GET /same {\nclass pages\n}\nroute GET /new {\nclass pages\n}\n}")
+	for range 30 {
+		ask(t, d.url+"/same")
+		ask(t, d.url+"/new")
+	}
+	_, text := ask(t, admin+"/app_proxy/cache")
+	if !strings.Contains(text, `{"route":"GET /same","cache":"1m0s","requests":30,`) || strings.Contains(text, "/new") {
+		t.Error(text)
+	}
+}
+
+func TestStaleStandsInForAnError(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		var asked atomic.Int32
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			if asked.Add(1) > 1 {
+				http.Error(w, "broken", 500)
+				return
+			}
+			w.Header().Set("Cache-Control", "max-age=0, stale-if-error=60")
+			fmt.Fprint(w, "well")
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		ask(t, d.url+"/")
+		for range 3 {
+			if res, text := ask(t, d.url+"/"); res.StatusCode != 200 || text != "well" || !strings.Contains(cacheStatus(res), "fwd-status=500") {
+				t.Errorf("status %d, %q, %s", res.StatusCode, text, cacheStatus(res))
+			}
+		}
+		if res, text := ask(t, d.url+"/other"); res.StatusCode != 500 || !strings.Contains(text, "broken") {
+			t.Errorf("what is not at hand: %d %q", res.StatusCode, text)
+		}
+	})
+}

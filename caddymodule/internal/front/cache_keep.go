@@ -2,6 +2,7 @@ package front
 
 import (
 	"errors"
+	"hash/maphash"
 	"io"
 	"net/http"
 	"slices"
@@ -35,6 +36,7 @@ type keeper struct {
 	wrote  bool // the head of the final answer
 	part   bool // some of the body was written
 	timing string
+	sum    *maphash.Hash // of the body, for advice; nil: of no interest
 
 	served chan struct{} // closed when serve has ended; nil: it was not called
 	ended  func()        // what has become of serve, for who waited for it
@@ -79,6 +81,9 @@ func (k *keeper) WriteHeader(status int) {
 	}
 	k.wrote = true
 	k.got = k.flight.Receive(status, k.judged())
+	if status == http.StatusOK && k.out != nil && k.flight.Method() == http.MethodGet {
+		k.sum = k.cache.Advisor().Hash()
+	}
 	if k.got.Use != httpcache.Forward {
 		return
 	}
@@ -144,6 +149,9 @@ func (k *keeper) Write(p []byte) (int, error) {
 	if !k.wrote {
 		k.WriteHeader(http.StatusOK)
 	}
+	if k.sum != nil {
+		k.sum.Write(p)
+	}
 	switch k.got.Use {
 	case httpcache.Forward:
 		return k.w.Write(p)
@@ -163,7 +171,7 @@ func (k *keeper) ReadFrom(src io.Reader) (int64, error) {
 	if !k.wrote {
 		k.WriteHeader(http.StatusOK)
 	}
-	if k.got.Use == httpcache.Forward {
+	if k.got.Use == httpcache.Forward && k.sum == nil {
 		return io.Copy(k.w, src)
 	}
 	return io.Copy(writerOnly{k}, src)
@@ -204,6 +212,7 @@ func (k *keeper) landed() error {
 	if !k.wrote {
 		k.WriteHeader(http.StatusOK)
 	}
+	k.observe()
 	switch k.got.Use {
 	case httpcache.Forward:
 		return nil
@@ -228,6 +237,18 @@ func (k *keeper) landed() error {
 	}
 	k.close()
 	return nil
+}
+
+// observe tells the advisor what the application has answered.
+func (k *keeper) observe() {
+	if k.sum == nil {
+		return
+	}
+	k.cache.Advisor().Observe(httpcache.Seen{
+		Template: k.x.Template, Key: k.req.Key, SetCookie: k.header["Set-Cookie"] != nil,
+		Anonymous: k.req.Header["Cookie"] == nil && k.req.Header["Authorization"] == nil,
+		Sum:       k.sum.Sum64(), Service: k.x.Service,
+	})
 }
 
 // give answers the client by way of the object.
