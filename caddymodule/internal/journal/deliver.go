@@ -88,22 +88,30 @@ func (j *Journal) schedule(send Send) {
 	}
 }
 
-// listStep is how many lanes are read from the store at once.
-const listStep = 128
+// listStep is how many lanes are read from the store at once. When there are
+// more that fail than can be remembered, looking for them never ends, so steps
+// and rounds have their pace.
+const (
+	listStep  = 128
+	stepPace  = 5 * time.Millisecond
+	roundPace = 100 * time.Millisecond
+)
 
 // list looks for lanes in the store that are not known here, when nothing else
 // can be done.
 func (j *Journal) list() error {
+	now := time.Now()
 	j.mu.Lock()
-	cursor, idle := j.cursor, (j.unlisted || j.cursor != Hash{}) && j.working < j.parallel && !j.away.closed(time.Now())
-	if idle && len(j.queue.lanes) > 0 {
-		idle = j.queue.lanes[0].due.After(time.Now())
-	}
-	if idle && cursor == (Hash{}) {
-		j.unlisted = false // until somebody is forgotten on the way
+	cursor, may := j.cursor, j.mayListLocked(now)
+	if may {
+		j.listAt = now.Add(stepPace)
+		if cursor == (Hash{}) {
+			j.unlisted = false // until somebody is forgotten on the way
+			j.roundAt = now.Add(roundPace)
+		}
 	}
 	j.mu.Unlock()
-	if !idle {
+	if !may {
 		return nil
 	}
 	keys, err := j.store.lanes(cursor, listStep)
@@ -121,8 +129,18 @@ func (j *Journal) list() error {
 	j.cursor = Hash{}
 	if len(keys) == listStep {
 		j.cursor = keys[listStep-1]
+	} else if j.listAt.Before(j.roundAt) {
+		j.listAt = j.roundAt
 	}
 	return nil
+}
+
+func (j *Journal) mayListLocked(now time.Time) bool {
+	switch {
+	case !j.unlisted && j.cursor == Hash{}, j.working >= j.parallel, j.away.closed(now), now.Before(j.listAt):
+		return false
+	}
+	return len(j.queue.lanes) == 0 || j.queue.lanes[0].due.After(now)
 }
 
 func (a *away) closed(now time.Time) bool { return a.misses >= awayAfter && now.Before(a.until) }
@@ -150,17 +168,21 @@ const idleLook = time.Second
 // mayStartLocked is how long until the next lane may go, 0 being now. Workers
 // that end wake the scheduler.
 func (j *Journal) mayStartLocked(now time.Time) time.Duration {
+	next := idleLook // when lanes are listed again, or a look without a reason
+	if j.unlisted || j.cursor != (Hash{}) {
+		next = min(max(j.listAt.Sub(now), time.Millisecond), idleLook)
+	}
 	switch {
-	case len(j.queue.lanes) == 0 && (j.unlisted || j.cursor != Hash{}):
-		return minBackoff
-	case len(j.queue.lanes) == 0, j.working >= j.parallel:
+	case j.working >= j.parallel:
 		return idleLook
+	case len(j.queue.lanes) == 0:
+		return next
 	case j.away.misses >= awayAfter && j.working > 0:
 		return idleLook
 	case j.away.closed(now):
 		return j.away.until.Sub(now)
 	}
-	return min(max(j.queue.lanes[0].due.Sub(now), 0), idleLook)
+	return min(max(j.queue.lanes[0].due.Sub(now), 0), next)
 }
 
 // quantum is how many entries of a lane are delivered before others have a turn.

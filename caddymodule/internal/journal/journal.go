@@ -29,6 +29,8 @@ type Journal struct {
 	working  int            // mu; <= parallel
 	unlisted bool           // mu; the store may have open entries of lanes that lanes has not
 	cursor   Hash           // mu; how far the store's lanes have been listed
+	listAt   time.Time      // mu; when the next step of that may be
+	roundAt  time.Time      // mu; when the next round may begin
 	away     away           // mu
 	readyAt  time.Time      // mu; attempts before count for nothing in when the next is due
 
