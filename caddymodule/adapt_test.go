@@ -132,7 +132,7 @@ func site(lines string) string {
 }
 
 func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
-	const ours = "expected buffer, cache, class, concurrency, deadline_header, direct, hold, name, queue, route, sendfile_root, server_timing, timeouts, or a word of reverse_proxy"
+	const ours = "expected buffer, cache, class, concurrency, deadline_header, direct, hold, journal_dir, name, queue, route, sendfile_root, server_timing, timeouts, or a word of reverse_proxy"
 	for _, c := range []struct{ lines, want string }{
 		{"nmae x", "app_proxy: unrecognized subdirective nmae, at Caddyfile:3; " + ours},
 		{"name", "app_proxy: name: expected a name for the pool, at Caddyfile:3"},
@@ -183,6 +183,19 @@ func TestWrongWordsSayWhereAndWhatWasExpected(t *testing.T) {
 		{"route GET /a {\n cache 1s 2s\n}", "app_proxy: route cache: unexpected '2s', at Caddyfile:4"},
 		{"route GET /a {\n cache off 2s\n}", "app_proxy: route cache: unexpected '2s', at Caddyfile:4"},
 		{"cache\nmethod POST", "app_proxy: cache does not work beside handle_response and method: what is kept must be the application's answer to what was asked, at Caddyfile:2"},
+		{"journal_dir", "app_proxy: journal_dir: expected a folder, at Caddyfile:3"},
+		{"journal_dir /a", "app_proxy: journal_dir: no route has a journal, at Caddyfile:2"},
+		{"route POST /a {\n journal\n}", "app_proxy: route POST /a: journal: the pool needs a name: expected a line such as: name news; what is kept on disk is found by it, at Caddyfile:2"},
+		{"name a\nroute GET /a {\n journal\n}", "app_proxy: route GET /a: journal: expected a method that writes, such as POST; GET writes nothing, at Caddyfile:2"},
+		{"name a\nroute POST /a {\n journal on\n}", "app_proxy: journal: unexpected 'on', at Caddyfile:5"},
+		{"name a\nroute POST /a {\n journal {\n wait 1s\n }\n}", "app_proxy: journal: unknown word 'wait'; expected always, answer_within, keep_answers, lane, max_age, max_bytes, omit_headers, per_client, respond, at Caddyfile:6"},
+		{"name a\nroute POST /a {\n journal {\n respond 404\n }\n}", "app_proxy: journal respond: expected a status from 200 to 299, got '404', at Caddyfile:6"},
+		{"name a\nroute POST /a {\n journal {\n lane all\n }\n}", "app_proxy: journal lane: expected a placeholder, such as {http.request.header.X-Account}, at Caddyfile:6"},
+		{"name a\nroute POST /a {\n journal {\n max_age 0\n }\n}", "app_proxy: journal max_age: must be longer than 0, at Caddyfile:6"},
+		{"name a\nroute POST /a {\n journal {\n max_bytes much\n }\n}", "app_proxy: journal max_bytes: expected a size, such as 64KiB, got 'much', at Caddyfile:6"},
+		{"name a\nroute POST /a {\n journal {\n per_client 5\n }\n}", "app_proxy: journal per_client: expected on or off, at Caddyfile:6"},
+		{"name a\nroute POST /a {\n journal {\n omit_headers\n }\n}", "app_proxy: journal omit_headers: expected names of headers, at Caddyfile:6"},
+		{"name a\nroute POST /a {\n journal\n respond_status\n}", "app_proxy: route POST /a: journal: respond_status answers by itself; expected one of the two, at Caddyfile:2"},
 		{"timeouts {\n abandon 0\n}", "app_proxy: timeouts abandon: must be longer than 0, at Caddyfile:4"},
 		{"timeouts {\n connect 0\n}", "app_proxy: timeouts connect: must be longer than 0, at Caddyfile:4"},
 		{"timeouts {\n read 10m\n}", "app_proxy: timeouts: unknown word 'read'; expected abandon, connect, first_byte, whole, at Caddyfile:4"},

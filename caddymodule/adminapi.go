@@ -34,6 +34,8 @@ func (adminAPI) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/app_proxy/pools", Handler: caddy.AdminHandlerFunc(servePools)},
 		{Pattern: "/app_proxy/cache", Handler: caddy.AdminHandlerFunc(serveCache)},
+		{Pattern: "/app_proxy/journal", Handler: caddy.AdminHandlerFunc(serveJournal)},
+		{Pattern: "/app_proxy/journal/", Handler: caddy.AdminHandlerFunc(serveJournal)},
 		{Pattern: "/app_proxy/purge", Handler: caddy.AdminHandlerFunc(servePurge)},
 	}
 }

@@ -39,6 +39,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 	"server_timing":   parseServerTiming,
 	"direct":          parseDirect,
 	"sendfile_root":   parseSendfileRoot,
+	"journal_dir":     parseJournalDir,
 }
 
 // parseAppProxy parses
@@ -77,11 +78,24 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	        wait  <duration>
 //	        cost  <duration>
 //	        cache <duration>|off
+//	        journal {
+//	            answer_within <duration>
+//	            respond       <status> [<body>]
+//	            always
+//	            lane          <placeholder>
+//	            max_age       <duration>
+//	            max_bytes     <size>
+//	            per_client    on|off
+//	            keep_answers  <duration>
+//	            omit_headers  <names...>
+//	        }
+//	        respond_status
 //	    }
 //	    deadline_header <name>
 //	    server_timing   off
 //	    direct          off
 //	    sendfile_root   <dir>
+//	    journal_dir     <dir>
 //	    <any word of reverse_proxy>
 //	}
 func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -344,7 +358,7 @@ func parseWords(d *caddyfile.Dispenser, name string, words map[string]func() err
 	}
 	slices.Sort(expected)
 	seen := make(map[string]bool)
-	for d.NextBlock(1) {
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word := d.Val()
 		parse, ok := words[word]
 		if !ok {

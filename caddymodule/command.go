@@ -12,7 +12,7 @@ func init() {
 		Short: "Looks after what app_proxy keeps",
 		Long:  "Looks after what app_proxy keeps, in a running Caddy, by its admin endpoint.",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(purgeCommand())
+			cmd.AddCommand(purgeCommand(), journalCommand())
 		},
 	})
 }

@@ -71,6 +71,10 @@ type Handler struct {
 	// X-Sendfile or X-Accel-Redirect. Default: none, and the fields pass.
 	SendfileRoot string `json:"sendfile_root,omitempty"`
 
+	// JournalDir is the folder in which the pool's journal has its own. Default:
+	// portner/journal in Caddy's data folder.
+	JournalDir string `json:"journal_dir,omitempty"`
+
 	// DirectOff sends everything by way of reverse_proxy, which costs more.
 	DirectOff bool `json:"direct_off,omitempty"`
 
@@ -212,6 +216,9 @@ func (h *Handler) check() error {
 	if err := h.checkCache(); err != nil {
 		return err
 	}
+	if err := h.checkJournal(); err != nil {
+		return err
+	}
 	for i, u := range rp.Upstreams {
 		if u == nil || u.Dial == "" {
 			return fmt.Errorf("app_proxy: upstream %d has no dial address", i)
@@ -350,10 +357,11 @@ func (h *Handler) settings() (string, error) {
 		Hold        *caddy.Duration
 		Classes     []ClassConfig
 		Cache       *CacheConfig `json:",omitempty"`
+		JournalDir  string
 		Upstreams   reverseproxy.UpstreamPool
 		Dynamic     json.RawMessage
 		Health      *reverseproxy.HealthChecks
-	}{h.Concurrency, h.Queue, h.Hold, h.Classes, h.Cache, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
+	}{h.Concurrency, h.Queue, h.Hold, h.Classes, h.Cache, h.JournalDir, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
 	if err != nil {
 		return "", fmt.Errorf("app_proxy: settings: %w", err)
 	}

@@ -48,6 +48,11 @@ type RouteConfig struct {
 	// Cost is what a request costs the application. Default: learned.
 	Cost caddy.Duration `json:"cost,omitempty"`
 
+	// Journal keeps writes on disk until the application has them.
+	Journal *JournalConfig `json:"journal,omitempty"`
+	// RespondStatus answers at the door: Alive, Update or Down.
+	RespondStatus bool `json:"respond_status,omitempty"`
+
 	place string // file and line
 }
 
@@ -198,7 +203,12 @@ func parseRoute(h *Handler, d *caddyfile.Dispenser) error {
 			c.Wait, err = parseDuration(d, "route wait")
 			return err
 		},
-		"cache": func() error { return parseRouteCache(d, &c) },
+		"cache":   func() error { return parseRouteCache(d, &c) },
+		"journal": func() error { return parseJournal(d, &c) },
+		"respond_status": func() error {
+			c.RespondStatus = true
+			return lastArg(d, "route respond_status")
+		},
 		"cost": func() error {
 			cost, err := parseDuration(d, "route cost")
 			if err == nil && *cost == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/front"
 	"github.com/portner/portner/caddymodule/internal/httpcache"
+	"github.com/portner/portner/caddymodule/internal/journal"
 	"github.com/portner/portner/caddymodule/internal/route"
 	"github.com/portner/portner/caddymodule/internal/telemetry"
 	"github.com/portner/portner/caddymodule/internal/upstream"
@@ -38,6 +39,11 @@ type pool struct {
 	metrics   *telemetry.Pool
 	cache     atomic.Pointer[httpcache.Cache] // nil: there is none
 
+	journal    atomic.Pointer[journal.Journal] // nil: there is none
+	deliverBy  atomic.Pointer[front.Front]     // the deliveries' way to the application
+	journalMu  sync.Mutex
+	journalDir string // journalMu; of the store
+
 	mu       sync.Mutex
 	resolver context.CancelFunc // mu; ends the resolver's loop
 	streams  []func() error     // mu; close the websockets of earlier configs, oldest first
@@ -51,6 +57,7 @@ type generation struct {
 	health  upstream.Config
 	notify  func(event, key string)
 	cache   *httpcache.Config // nil: none
+	journal *journalPlan      // nil: none
 	// resolve finds the upstreams of a dynamic pool; nil: targets are all.
 	resolve func(ctx context.Context) ([]admission.Target, error)
 }
@@ -90,8 +97,8 @@ func newPool(name string) *pool {
 		templates: new(route.Templates),
 		log:       caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
 	}
-	p.health = upstream.New(p.queue.SetReady, p.log)
-	p.metrics = telemetry.NewPool(name, p.queue.Stats, p.templates.Known, p.cache.Load)
+	p.health = upstream.New(p.setReady, p.log)
+	p.metrics = telemetry.NewPool(name, p.queue.Stats, p.templates.Known, p.cache.Load, p.journal.Load)
 	return p
 }
 
@@ -217,6 +224,9 @@ func (p *pool) retired() bool {
 		retiring.Unlock()
 		return true
 	}
+	if p.inside.Load() == 0 {
+		p.closeJournal() // its deliveries would go on for ever
+	}
 	if p.inside.Load() > 0 || !p.queue.Idle() {
 		retiring.Unlock()
 		return false
@@ -278,6 +288,8 @@ func (a *App) register(m member) error {
 		a.members[m.pool.name] = known
 		return nil
 	case ok:
+		known.generation.journal = known.generation.journal.with(m.generation.journal)
+		a.members[m.pool.name] = known
 		return nil
 	case a.members == nil:
 		a.members = make(map[string]member)
@@ -290,8 +302,12 @@ func (a *App) register(m member) error {
 func (a *App) Start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.startJournals(); err != nil {
+		return err
+	}
 	for _, m := range a.members {
 		m.pool.apply(m.generation)
+		m.pool.applyJournal(m.generation.journal)
 	}
 	return nil
 }

@@ -65,6 +65,9 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Memory:  buffers,
 		Error:   failure(ctx),
 		Caching: h.caching(),
+
+		Journaling: h.journaling(ctx),
+
 		Claimed: placeholders,
 
 		Detach:    detach,
@@ -116,7 +119,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		return generation{}, err
 	}
 	return generation{
-		limits: h.limits(), targets: targets, health: health, notify: notify, resolve: resolve, cache: h.caches(),
+		limits: h.limits(), targets: targets, health: health, notify: notify, resolve: resolve, cache: h.caches(), journal: h.journalPlan(),
 	}, nil
 }
 

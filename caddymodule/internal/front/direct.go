@@ -93,7 +93,7 @@ func (x *exchange) amend(r *http.Request) {
 // head reads the answer's head, and passes interim ones on. When the application
 // is too late for the client, somebody else waits for it.
 func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
-	limit := x.front.cfg.FirstByte
+	limit := x.firstByte()
 	deadline, watched := d.began.Add(quick), false
 	if limit > 0 && limit <= quick {
 		deadline, watched = d.began.Add(limit), true

@@ -53,6 +53,7 @@ type exchange struct {
 	kept    *keeper // takes the answer in for the cache; nil: it goes by
 	effects effects // of the answer on the cache
 
+	journal   bool  // an attempt of the journal's, or a write that it keeps
 	probe     bool  // ours, not a client's: its outcome is the caller's to judge
 	unreached bool  // the last round trip made no connection
 	unheard   bool  // the last round trip brought not one byte of an answer
@@ -85,6 +86,7 @@ func (f *Front) finish(r *http.Request, x *exchange) {
 	if (x.Verdict == "ok" || x.Verdict == "failed") && r.Context().Err() != nil {
 		x.Verdict = "left"
 	}
+	x.alive()
 	for _, read := range f.cfg.Readers {
 		read(r, x.Exchange)
 	}
@@ -183,7 +185,8 @@ func Claim(ctx context.Context) (key string, ok bool) {
 // readBody takes the request's body in. Requests whose body is a conversation
 // are left alone.
 func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
-	if converses(r) {
+	x.journal = x.journals(r) != nil
+	if converses(r) && !x.journal {
 		return nil
 	}
 	var err error

@@ -231,7 +231,7 @@ func (o *onward) apply(r *http.Request) {
 	}
 	for _, f := range o.made {
 		switch f.Name {
-		case "Forwarded", "X-Request-Start", "X-Request-Id":
+		case "Forwarded", "X-Request-Start", "X-Request-Id", attemptField:
 			r.Header[f.Name] = []string{f.Value}
 		}
 	}

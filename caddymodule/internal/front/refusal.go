@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/portner/portner/caddymodule/internal/admission"
+	"github.com/portner/portner/caddymodule/internal/journal"
 )
 
 // refusal is an answer that the proxy makes up, as problem details (RFC 9457).
@@ -47,6 +48,14 @@ var reasons = []struct {
 	{errNoAnswer, http.StatusGatewayTimeout, "upstream-timeout", "The application gave no answer in time."},
 	{errOnlyIfCached, http.StatusGatewayTimeout, "not-cached", "It is not in the cache."},
 	{errTunnel, http.StatusNotImplemented, "tunnel", "There are no tunnels here."},
+	{journal.ErrShare, http.StatusInsufficientStorage, "journal-share", "Too many writes of yours are kept already."},
+	{journal.ErrFull, http.StatusInsufficientStorage, "journal-full", "There is no room to keep more writes."},
+	{journal.ErrFailed, http.StatusServiceUnavailable, "journal-failed", "Writes cannot be kept at the moment."},
+	{journal.ErrClosed, http.StatusServiceUnavailable, "journal-closed", "Writes cannot be kept at the moment."},
+	{errNoJournal, http.StatusServiceUnavailable, "journal-closed", "Writes cannot be kept at the moment."},
+	{journal.ErrKeyReused, http.StatusUnprocessableEntity, "key-reused", "This Idempotency-Key was used for another request."},
+	{errRepeat, http.StatusConflict, "repeat", "This request was accepted already, and its answer is not there yet, or no longer."},
+	{errLongKey, http.StatusBadRequest, "key-too-long", "An Idempotency-Key may have 255 bytes at most."},
 	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time."},
 	{errBadBody, http.StatusBadRequest, "body-broken", "The body did not arrive whole."},
 }

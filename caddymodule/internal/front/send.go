@@ -163,8 +163,8 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	}()
 
 	var late <-chan time.Time
-	if t.front.cfg.FirstByte > 0 {
-		timer := time.NewTimer(t.front.cfg.FirstByte)
+	if limit := x.firstByte(); limit > 0 {
+		timer := time.NewTimer(limit)
 		defer timer.Stop()
 		late = timer.C
 	}

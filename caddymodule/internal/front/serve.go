@@ -74,6 +74,9 @@ type Config struct {
 	// Memory bounds the buffers of everybody who shares it. Default: one of its own.
 	Memory *Budget
 
+	// Journaling of this handler's writes.
+	Journaling Journaling
+
 	// Files are those that the application may hand over by name; nil: none.
 	Files *Files
 
@@ -157,6 +160,11 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 		return f.refuse(w, r, x, errTunnel)
 	}
 
+	// What the door says of itself, and of the writes that it keeps.
+	if done, err := f.answersItself(w, r, x); done {
+		return err
+	}
+
 	// 1 Body. It is read to its end before the request waits for anything: a
 	// slow upload holds no slot, the request can be sent again, and only now
 	// does net/http notice a client that leaves.
@@ -172,6 +180,12 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 	if done {
 		return err
 	}
+
+	// 3 Journal. A write is on disk before it waits for anything. If the answer is
+	// late the client gets the accept answer, and delivery goes on without it.
+	if p := x.journals(r); p != nil {
+		return f.journalled(w, r, x, p)
+	}
 	return f.forward(w, r, x, send)
 }
 
@@ -179,12 +193,12 @@ func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error
 func (f *Front) forward(w http.ResponseWriter, r *http.Request, x *exchange, send Sender) error {
 	defer x.kept.close()
 	for failing := (time.Time{}); ; {
-		// 3 Admission. Wait for a slot, which names its upstream, or be refused.
+		// 4 Admission. Wait for a slot, which names its upstream, or be refused.
 		if err := x.admit(r.Context()); err != nil {
 			return f.refuse(w, r, x, err)
 		}
 
-		// 4 Send and copy the answer. The round trip takes the slot over and
+		// 5 Send and copy the answer. The round trip takes the slot over and
 		// gives it back at the answer's end.
 		x.letIn(w, r)
 		err := x.send(w, r, send)
@@ -193,7 +207,7 @@ func (f *Front) forward(w http.ResponseWriter, r *http.Request, x *exchange, sen
 			return nil
 		}
 
-		// 5 Nobody there? Then nothing was sent, and the request goes back to
+		// 6 Nobody there? Then nothing was sent, and the request goes back to
 		// its place in the queue, for another upstream or a better moment.
 		switch {
 		case x.refused != nil:

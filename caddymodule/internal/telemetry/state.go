@@ -119,6 +119,10 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, s := range cacheStates {
 		ch <- s.desc
 	}
+	appendTime.Describe(ch)
+	for _, s := range journalStates {
+		ch <- s.desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -137,11 +141,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			})
 		}
 		p.collectCache(ch)
+		p.collectJournal(ch)
 	}
 	requests.Collect(ch) // after the snapshots, which drop what is old
 	queueWait.Collect(ch)
 	serviceTime.Collect(ch)
 	turnedAway.Collect(ch)
+	appendTime.Collect(ch)
 }
 
 // snapshot is the pool's state with the routes alone that somebody knows;

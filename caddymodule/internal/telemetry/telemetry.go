@@ -23,6 +23,7 @@ import (
 	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/front"
 	"github.com/portner/portner/caddymodule/internal/httpcache"
+	"github.com/portner/portner/caddymodule/internal/journal"
 	"github.com/portner/portner/caddymodule/internal/route"
 )
 
@@ -73,6 +74,8 @@ type Pool struct {
 	known func() []string // learned templates
 	cache func() *httpcache.Cache
 
+	journal func() *journal.Journal
+
 	mu      sync.RWMutex
 	closed  bool              // mu
 	using   map[string]int    // mu; handlers by configured route
@@ -90,11 +93,11 @@ type series struct {
 }
 
 // NewPool begins to count for a pool whose state stats tells, and whose templates
-// known lists; cache is its cache of the moment, nil while it has none. There is one
+// known lists; cache and kept are its cache and journal of the moment, nil while it has none. There is one
 // at a time for each name.
-func NewPool(name string, stats func() admission.Snapshot, known func() []string, cache func() *httpcache.Cache) *Pool {
+func NewPool(name string, stats func() admission.Snapshot, known func() []string, cache func() *httpcache.Cache, kept func() *journal.Journal) *Pool {
 	p := &Pool{
-		name: clean(name), stats: stats, known: known, cache: cache,
+		name: clean(name), stats: stats, known: known, cache: cache, journal: kept,
 		using: make(map[string]int), series: make(map[labels]series),
 		routes: make(map[string]bool), pruneAt: route.MaxTemplates,
 	}
@@ -199,6 +202,7 @@ func (p *Pool) Close() {
 	p.closed = true
 	clear(p.series)
 	drop(prometheus.Labels{"pool": p.name})
+	appendTime.DeleteLabelValues(p.name)
 }
 
 func drop(which prometheus.Labels) {

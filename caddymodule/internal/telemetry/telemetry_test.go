@@ -48,7 +48,7 @@ func exchange(class, template, verdict string) front.Exchange {
 func TestSeriesOfForgottenTemplatesAreDropped(t *testing.T) {
 	var known []string
 	q := admission.New()
-	p := NewPool("forgetful", q.Stats, func() []string { return known }, nil)
+	p := NewPool("forgetful", q.Stats, func() []string { return known }, nil, nil)
 	defer p.Close()
 	release := p.Use([]string{"GET /configured"})
 	p.Read(nil, exchange("pages", "GET /configured", "ok"))
@@ -87,7 +87,7 @@ func TestSeriesOfForgottenTemplatesAreDropped(t *testing.T) {
 // looks.
 func TestSeriesAreBoundedWithoutAScrape(t *testing.T) {
 	var known []string
-	p := NewPool("scanned", admission.New().Stats, func() []string { return known }, nil)
+	p := NewPool("scanned", admission.New().Stats, func() []string { return known }, nil, nil)
 	defer p.Close()
 	for i := range 10 * route.MaxTemplates {
 		known = append(known, fmt.Sprint("GET /", i))
@@ -105,7 +105,7 @@ func TestSeriesAreBoundedWithoutAScrape(t *testing.T) {
 func TestStateIsThatOfTheMoment(t *testing.T) {
 	q := admission.New()
 	q.Apply(admission.Config{Limit: 2, Classes: []admission.Class{{Name: "pages", Weight: 8}}}, []admission.Target{{Key: "a:1"}})
-	p := NewPool("moment", q.Stats, func() []string { return []string{"GET /"} }, nil)
+	p := NewPool("moment", q.Stats, func() []string { return []string{"GET /"} }, nil, nil)
 	defer p.Close()
 	slot, err := q.Admit(t.Context(), admission.Ask{Class: "pages", Route: "GET /"})
 	if err != nil {
@@ -146,7 +146,7 @@ func TestStateIsThatOfTheMoment(t *testing.T) {
 func TestNamesInNoEncodingAreStillLabels(t *testing.T) {
 	q := admission.New()
 	q.Apply(admission.Config{}, []admission.Target{{Key: "a\xff:1"}})
-	p := NewPool("p\xff", q.Stats, func() []string { return nil }, nil)
+	p := NewPool("p\xff", q.Stats, func() []string { return nil }, nil, nil)
 	defer p.Close()
 	defer p.Use([]string{"GET /\xff"})()
 	p.Read(nil, exchange("c\xff", "GET /\xff", "ok"))
@@ -156,7 +156,7 @@ func TestNamesInNoEncodingAreStillLabels(t *testing.T) {
 }
 
 func TestAnExchangeCostsNoAllocation(t *testing.T) {
-	p := NewPool("cheap", admission.New().Stats, func() []string { return nil }, nil)
+	p := NewPool("cheap", admission.New().Stats, func() []string { return nil }, nil, nil)
 	defer p.Close()
 	x := exchange("pages", route.Other, "ok")
 	if n := testing.AllocsPerRun(100, func() { p.Read(nil, x) }); n != 0 || len(p.series) != 1 {
@@ -171,7 +171,7 @@ func TestManyAtOnce(t *testing.T) {
 	for i := range 4 {
 		wg.Go(func() {
 			for n := range 20 {
-				p := NewPool(fmt.Sprint("busy", i), admission.New().Stats, func() []string { return nil }, nil)
+				p := NewPool(fmt.Sprint("busy", i), admission.New().Stats, func() []string { return nil }, nil, nil)
 				release := p.Use([]string{"GET /"})
 				var inside sync.WaitGroup
 				for range 3 {

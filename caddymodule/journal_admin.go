@@ -1,0 +1,271 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/portner/portner/caddymodule/internal/journal"
+)
+
+// journalStatus is one pool's journal as GET /app_proxy/journal shows it.
+type journalStatus struct {
+	Pool        string   `json:"pool"`
+	Depth       int64    `json:"depth"` // entries that are not delivered
+	Oldest      float64  `json:"oldest_seconds"`
+	DeadLetters int64    `json:"dead_letters"`
+	Bytes       int64    `json:"bytes"`
+	MaxBytes    int64    `json:"max_bytes"`
+	Failed      string   `json:"failed,omitempty"`
+	Damaged     []string `json:"damaged,omitempty"`
+}
+
+// journalEntry is one entry as a list shows it: without fields and body, which may
+// be anybody's secrets.
+type journalEntry struct {
+	ID       string    `json:"id"`
+	Seq      uint64    `json:"seq"`
+	State    string    `json:"state"`
+	Route    string    `json:"route"`
+	Lane     string    `json:"lane"`
+	Method   string    `json:"method"`
+	URI      string    `json:"uri"`
+	Bytes    int       `json:"bytes"`
+	Arrived  time.Time `json:"arrived"`
+	Attempts int       `json:"attempts"`
+	Reason   string    `json:"reason,omitempty"`
+	Status   int       `json:"status,omitempty"`
+}
+
+// journalDetail is one entry as GET /app_proxy/journal/show shows it, with secrets
+// masked.
+type journalDetail struct {
+	journalEntry
+	Key    string              `json:"key"`
+	Header map[string][]string `json:"header"`
+	Body   string              `json:"body"`
+	Answer *journal.Answer     `json:"answer,omitempty"`
+}
+
+// journals are the open journals by pool.
+func openJournals() map[string]*journal.Journal {
+	open := make(map[string]*journal.Journal)
+	pools.Range(func(_, value any) bool {
+		p := value.(*pool)
+		if j := p.journal.Load(); j != nil {
+			open[p.name] = j
+		}
+		return true
+	})
+	return open
+}
+
+func journalStatuses() []journalStatus {
+	list := []journalStatus{}
+	for name, j := range openJournals() {
+		s := j.Stats()
+		status := journalStatus{Pool: name, Depth: s.Depth, Oldest: s.Oldest.Seconds(), DeadLetters: s.DeadLetters, Bytes: s.Bytes, MaxBytes: s.MaxBytes, Damaged: s.Damaged}
+		if s.Failed != nil {
+			status.Failed = s.Failed.Error()
+		}
+		list = append(list, status)
+	}
+	slices.SortFunc(list, func(a, b journalStatus) int { return strings.Compare(a.Pool, b.Pool) })
+	return list
+}
+
+// serveJournal is everything below /app_proxy/journal. GET looks, POST changes.
+func serveJournal(w http.ResponseWriter, r *http.Request) error {
+	verb := strings.Trim(strings.TrimPrefix(r.URL.Path, "/app_proxy/journal"), "/")
+	act, ok := journalActs[verb]
+	if !ok {
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("%s: expected list, show, retry, drop, export or import", verb)}
+	}
+	if act.method != r.Method {
+		w.Header().Set("Allow", act.method)
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s: only %s", r.Method, act.method)}
+	}
+	if verb == "" {
+		return adminJSON(w, journalStatuses())
+	}
+	j, err := journalOf(r.URL.Query().Get("pool"))
+	if err == nil {
+		err = act.do(j, w, r)
+	}
+	switch {
+	case errors.Is(err, journal.ErrNotFound), errors.Is(err, errNoSuchJournal):
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	case errors.Is(err, journal.ErrBusy):
+		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+	}
+	return err
+}
+
+var journalActs = map[string]struct {
+	method string
+	do     func(*journal.Journal, http.ResponseWriter, *http.Request) error
+}{
+	"":       {http.MethodGet, nil},
+	"list":   {http.MethodGet, listJournal},
+	"show":   {http.MethodGet, showEntry},
+	"retry":  {http.MethodPost, changeEntries((*journal.Journal).Retry)},
+	"drop":   {http.MethodPost, changeEntries((*journal.Journal).Drop)},
+	"export": {http.MethodGet, exportJournal},
+	"import": {http.MethodPost, importJournal},
+}
+
+var errNoSuchJournal = errors.New("no such journal")
+
+// journalOf finds a pool's journal; without a name, the only one.
+func journalOf(name string) (*journal.Journal, error) {
+	open := openJournals()
+	if j := open[name]; j != nil {
+		return j, nil
+	}
+	if name != "" || len(open) != 1 {
+		var names []string
+		for n := range open {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		return nil, fmt.Errorf("%w: pool %q; expected one of: %s", errNoSuchJournal, name, strings.Join(names, ", "))
+	}
+	for _, j := range open {
+		return j, nil
+	}
+	return nil, errNoSuchJournal
+}
+
+func adminJSON(w http.ResponseWriter, value any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(value)
+}
+
+func stateOf(r *http.Request) (journal.State, error) {
+	switch r.URL.Query().Get("state") {
+	case "", "undelivered":
+		return journal.Undelivered, nil
+	case "dead":
+		return journal.Dead, nil
+	}
+	return 0, badRequest(errors.New("state: expected undelivered or dead"))
+}
+
+func badRequest(err error) error {
+	return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+}
+
+func listJournal(j *journal.Journal, w http.ResponseWriter, r *http.Request) error {
+	state, err := stateOf(r)
+	if err != nil {
+		return err
+	}
+	after, n := uint64(0), journal.MaxList
+	if text := r.URL.Query().Get("after"); text != "" {
+		if after, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return badRequest(fmt.Errorf("after: %w", err))
+		}
+	}
+	briefs, err := j.List(state, after, n)
+	if err != nil {
+		return err
+	}
+	list := []journalEntry{}
+	for _, b := range briefs {
+		list = append(list, journalEntry{b.ID.String(), b.Seq, b.State.String(), b.Route, b.Lane, b.Method, b.URI, b.Bytes, b.Arrived, b.Attempts, b.Reason, b.Status})
+	}
+	return adminJSON(w, list)
+}
+
+func showEntry(j *journal.Journal, w http.ResponseWriter, r *http.Request) error {
+	id, err := journal.ParseID(r.URL.Query().Get("id"))
+	if err != nil {
+		return badRequest(err)
+	}
+	e, s, err := j.Show(id)
+	if err != nil {
+		return err
+	}
+	d := journalDetail{Answer: s.Answer}
+	d.ID, d.Seq, d.State, d.Attempts, d.Reason = s.ID.String(), s.Seq, s.State.String(), s.Attempts, s.Reason
+	if e != nil { // of a delivered one only the answer is left
+		d.Route, d.Lane, d.Method, d.URI, d.Bytes, d.Arrived = e.Route, e.Lane, e.Method, e.URI, len(e.Body), e.Arrived
+		d.Key, d.Header, d.Body = e.Key, e.Header, string(e.Body)
+	}
+	return adminJSON(w, d)
+}
+
+// changeEntries does it to one entry, or to all dead letters.
+func changeEntries(change func(*journal.Journal, context.Context, journal.ID) error) func(*journal.Journal, http.ResponseWriter, *http.Request) error {
+	return func(j *journal.Journal, w http.ResponseWriter, r *http.Request) error {
+		if r.URL.Query().Get("all") == "dead" {
+			n, err := changeDead(r.Context(), j, change)
+			if err != nil {
+				return err
+			}
+			return adminJSON(w, map[string]int{"changed": n})
+		}
+		id, err := journal.ParseID(r.URL.Query().Get("id"))
+		if err != nil {
+			return badRequest(fmt.Errorf("expected id=<id>, or all=dead: %w", err))
+		}
+		if err := change(j, r.Context(), id); err != nil {
+			return err
+		}
+		return adminJSON(w, map[string]int{"changed": 1})
+	}
+}
+
+func changeDead(ctx context.Context, j *journal.Journal, change func(*journal.Journal, context.Context, journal.ID) error) (n int, err error) {
+	for after := uint64(0); ; {
+		list, err := j.List(journal.Dead, after, journal.MaxList)
+		if err != nil || len(list) == 0 {
+			return n, err
+		}
+		for _, b := range list {
+			after = b.Seq
+			if err := change(j, ctx, b.ID); err != nil && !errors.Is(err, journal.ErrNotFound) {
+				return n, err
+			}
+			n++
+		}
+	}
+}
+
+func exportJournal(j *journal.Journal, w http.ResponseWriter, r *http.Request) error {
+	states := []journal.State{journal.Undelivered, journal.Dead}
+	if r.URL.Query().Get("state") != "" {
+		state, err := stateOf(r)
+		if err != nil {
+			return err
+		}
+		states = []journal.State{state}
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.Header().Set("Trailer", exportedTrailer)
+	n, err := j.Export(r.Context(), w, states...)
+	if err != nil {
+		panic(http.ErrAbortHandler) // it must not look like a whole one
+	}
+	w.Header().Set(exportedTrailer, strconv.Itoa(n))
+	return nil
+}
+
+// exportedTrailer says at the end of an export how many entries it has.
+const exportedTrailer = "Portner-Exported"
+
+func importJournal(j *journal.Journal, w http.ResponseWriter, r *http.Request) error {
+	n, err := j.Import(r.Context(), r.Body)
+	if err != nil {
+		return badRequest(fmt.Errorf("after %d entries: %w", n, err))
+	}
+	return adminJSON(w, map[string]int{"imported": n})
+}

@@ -1,0 +1,381 @@
+package caddymodule_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// taker is an application that takes writes, and can be away, broken or slow.
+type taker struct {
+	addr string
+
+	mu      sync.Mutex
+	taken   []string
+	seen    []http.Header
+	answer  func(n int, w http.ResponseWriter, body string) bool // false: it has not been taken
+	count   int
+	running *httptest.Server
+}
+
+func newTaker(t *testing.T) *taker {
+	a := &taker{addr: freeAddr(t)}
+	t.Cleanup(a.stop)
+	return a
+}
+
+func (a *taker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if r.Method == http.MethodGet {
+		io.WriteString(w, "page")
+		return
+	}
+	a.mu.Lock()
+	a.count++
+	n, answer := a.count, a.answer
+	a.seen = append(a.seen, r.Header.Clone())
+	a.mu.Unlock()
+	if answer != nil && !answer(n, w, string(body)) {
+		return
+	}
+	a.mu.Lock()
+	a.taken = append(a.taken, string(body))
+	a.mu.Unlock()
+	if answer == nil {
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, "taken %s", body)
+	}
+}
+
+func (a *taker) start(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", a.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.running = &httptest.Server{Listener: l, Config: &http.Server{Handler: a}}
+	a.running.Start()
+}
+
+func (a *taker) stop() {
+	if a.running != nil {
+		a.running.CloseClientConnections()
+		a.running.Close()
+		a.running = nil
+	}
+}
+
+func (a *taker) has() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.taken)
+}
+
+func (a *taker) attempts() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.count
+}
+
+func journalled(t *testing.T, a *taker, words string) string {
+	return fmt.Sprintf("app_proxy %s {\n name %s\n concurrency 2\n journal_dir %s\n route POST /post {\n journal {\n %s\n }\n }\n route GET /status {\n respond_status\n }\n }",
+		a.addr, strings.ToLower(t.Name()), t.TempDir(), words)
+}
+
+func (d *door) post(t *testing.T, body string, fields ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+"/post", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		req.Header[fields[i]] = []string{fields[i+1]}
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(text)
+}
+
+func numbers(n int) (list []string) {
+	for i := range n {
+		list = append(list, fmt.Sprint(i))
+	}
+	return list
+}
+
+// away makes the door notice that the application is not there.
+func (d *door) away(t *testing.T) {
+	t.Helper()
+	d.post(t, "first")
+	eventually(t, "the status is Update", func() bool {
+		_, text := d.get("/status")
+		return text == "Update"
+	})
+}
+
+func TestWritesOfAnAbsentApplicationAreDeliveredInOrderAndOnce(t *testing.T) {
+	a := newTaker(t)
+	d := open(t, journalled(t, a, "respond 200 ok"))
+	d.away(t)
+	want := []string{"first"}
+	for _, n := range numbers(50) {
+		res, text := d.post(t, n, "Authorization", "Basic b'c2ltOnNlY3JldA=='") // Python's slip
+		if res.StatusCode != 200 || text != "ok" {
+			t.Fatalf("%d %q", res.StatusCode, text)
+		}
+		want = append(want, n)
+	}
+	a.start(t)
+	eventually(t, "all are delivered", func() bool { return len(a.has()) >= len(want) })
+	if got := a.has(); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+	a.mu.Lock()
+	h := a.seen[len(a.seen)-1]
+	a.mu.Unlock()
+	if h.Get("Authorization") != "Basic b'c2ltOnNlY3JldA=='" || h.Get("Idempotency-Key") == "" || h.Get("Portner-Attempt") == "" || h.Get("X-Forwarded-For") != "127.0.0.1" {
+		t.Errorf("the application saw %v", h)
+	}
+	eventually(t, "the status is Alive", func() bool {
+		_, text := d.get("/status")
+		return text == "Alive"
+	})
+}
+
+func TestHealthyApplicationAnswersByItself(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	d := open(t, journalled(t, a, "answer_within 10s"))
+	if res, text := d.post(t, "x"); res.StatusCode != 201 || text != "taken x" {
+		t.Errorf("%d %q", res.StatusCode, text)
+	}
+	a.answer = func(_ int, w http.ResponseWriter, _ string) bool { http.Error(w, "no", 422); return false }
+	if res, text := d.post(t, "x"); res.StatusCode != 422 || text != "no\n" {
+		t.Errorf("%d %q", res.StatusCode, text)
+	}
+	long := strings.Repeat("long ", 1<<16)
+	a.answer = func(_ int, w http.ResponseWriter, _ string) bool { io.WriteString(w, long); return true }
+	if res, text := d.post(t, "x"); res.StatusCode != 200 || text != long {
+		t.Errorf("%d and %d bytes", res.StatusCode, len(text))
+	}
+}
+
+func TestSlowApplicationIsAskedOnceAndTheClientAccepted(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	release := make(chan struct{})
+	a.answer = func(_ int, w http.ResponseWriter, _ string) bool { <-release; w.Write([]byte("late")); return true }
+	d := open(t, journalled(t, a, "answer_within 20ms"))
+	res, _ := d.post(t, "x")
+	at := res.Header.Get("Location")
+	if res.StatusCode != 202 || res.Header.Get("Retry-After") == "" || !strings.HasPrefix(at, "/.well-known/portner/journal/") {
+		t.Fatalf("%d %v", res.StatusCode, res.Header)
+	}
+	if _, text := d.get(at); !strings.Contains(text, `"undelivered"`) {
+		t.Errorf("while it runs: %s", text)
+	}
+	close(release)
+	var told struct {
+		State    string
+		Attempts int
+		Answer   struct {
+			Status int
+			Text   string
+		}
+	}
+	eventually(t, "the status has the answer", func() bool {
+		_, text := d.get(at)
+		return json.Unmarshal([]byte(text), &told) == nil && told.State == "delivered"
+	})
+	if told.Attempts != 1 || told.Answer.Status != 200 || told.Answer.Text != "late" || a.attempts() != 1 {
+		t.Errorf("%+v after %d attempts", told, a.attempts())
+	}
+	if status, _ := d.get("/.well-known/portner/journal/00000000000000000000000000000000"); status != 404 {
+		t.Errorf("an unknown id: %d", status)
+	}
+}
+
+func TestErrorOfTheApplicationIsNotShownAndTriedAgain(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	a.answer = func(n int, w http.ResponseWriter, _ string) bool {
+		if n < 3 {
+			http.Error(w, "broken", 500)
+		}
+		return n >= 3
+	}
+	d := open(t, journalled(t, a, "answer_within 10s"))
+	if res, _ := d.post(t, "x"); res.StatusCode != 202 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	eventually(t, "it is delivered", func() bool { return len(a.has()) == 1 })
+}
+
+func TestClientThatLeavesCancelsNothing(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	a.answer = func(int, http.ResponseWriter, string) bool { close(entered); <-release; return true }
+	d := open(t, journalled(t, a, "answer_within 10s"))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-entered; cancel() }()
+	if _, err := d.do(ctx, http.MethodPost, "/post", strings.NewReader("x")); err == nil {
+		t.Fatal("it was answered")
+	}
+	close(release)
+	eventually(t, "it is taken", func() bool { return slices.Equal(a.has(), []string{"x"}) })
+	if n := a.attempts(); n != 1 {
+		t.Errorf("%d attempts", n)
+	}
+}
+
+func TestReloadKeepsWhatIsNotDelivered(t *testing.T) {
+	a := newTaker(t)
+	words := journalled(t, a, "respond 200")
+	d := open(t, words)
+	d.away(t)
+	for _, n := range numbers(5) {
+		d.post(t, n)
+	}
+	d.load(strings.Replace(words, "respond 200", "respond 204", 1))
+	if res, _ := d.post(t, "after"); res.StatusCode != 204 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	d.load(words)
+	a.start(t)
+	want := append(append([]string{"first"}, numbers(5)...), "after")
+	eventually(t, "all are delivered", func() bool { return len(a.has()) >= len(want) })
+	if got := a.has(); !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestClientPrefersToBeAnsweredAtOnce(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	release := make(chan struct{})
+	a.answer = func(int, http.ResponseWriter, string) bool { <-release; return true }
+	d := open(t, journalled(t, a, "answer_within 1m"))
+	for _, c := range []string{"respond-async", "wait=0"} {
+		if res, _ := d.post(t, c, "Prefer", c); res.StatusCode != 202 || res.Header.Get("Preference-Applied") != c {
+			t.Errorf("%s: %d %v", c, res.StatusCode, res.Header)
+		}
+	}
+	close(release)
+	eventually(t, "both are taken", func() bool { return slices.Equal(a.has(), []string{"respond-async", "wait=0"}) })
+}
+
+func TestRepeatGetsTheKeptAnswer(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	d := open(t, journalled(t, a, "answer_within 10s"))
+	for range 2 {
+		if res, text := d.post(t, "x", "Idempotency-Key", `"one"`); res.StatusCode != 201 || text != "taken x" {
+			t.Errorf("%d %q", res.StatusCode, text)
+		}
+	}
+	if res, _ := d.post(t, "y", "Idempotency-Key", `"one"`); res.StatusCode != 422 {
+		t.Errorf("the key for another body: %d", res.StatusCode)
+	}
+	if res, _ := d.post(t, "y", "Idempotency-Key", `"one"`, "Cookie", "session=other"); res.StatusCode != 201 {
+		t.Errorf("the key of another client: %d", res.StatusCode)
+	}
+	entered, release := make(chan struct{}), make(chan struct{})
+	a.answer = func(int, http.ResponseWriter, string) bool { close(entered); <-release; return true }
+	go d.do(t.Context(), http.MethodPost, "/post", nil)
+	<-entered
+	close(release)
+	if got := a.has(); !slices.Equal(got[:2], []string{"x", "y"}) {
+		t.Errorf("taken: %v", got)
+	}
+}
+
+func TestRepeatOfWhatRunsIsAConflict(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	release := make(chan struct{})
+	a.answer = func(int, http.ResponseWriter, string) bool { <-release; return true }
+	defer close(release)
+	d := open(t, journalled(t, a, "always"))
+	if res, _ := d.post(t, "x", "Idempotency-Key", `"one"`); res.StatusCode != 202 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	if res, _ := d.post(t, "x", "Idempotency-Key", `"one"`); res.StatusCode != 409 || res.Header.Get("Location") == "" {
+		t.Errorf("its repeat: %d", res.StatusCode)
+	}
+}
+
+func TestFullJournalSaysSo(t *testing.T) {
+	a := newTaker(t)
+	d := open(t, journalled(t, a, "max_bytes 4KiB\n per_client off"))
+	d.away(t)
+	body := strings.Repeat("x", 1000)
+	for range 10 {
+		if res, _ := d.post(t, body); res.StatusCode == http.StatusInsufficientStorage {
+			return
+		}
+	}
+	t.Error("ten writes of 1000 bytes went into 4 KiB")
+}
+
+func TestValidateOpensNoJournal(t *testing.T) {
+	a := newTaker(t)
+	words := journalled(t, a, "respond 200")
+	d := open(t, words)
+	validate(t, d.config(words)) // it would find it in use
+	if res, _ := d.post(t, "x"); res.StatusCode != 200 {
+		t.Errorf("%d", res.StatusCode)
+	}
+}
+
+func TestTwoPoolsHaveTwoJournals(t *testing.T) {
+	a, b := newTaker(t), newTaker(t)
+	b.start(t)
+	words := func(a *taker, name, path string) string {
+		return fmt.Sprintf("app_proxy %s %s {\n name %s\n journal_dir %s\n route POST %s {\n journal {\n always\n }\n }\n }", path, a.addr, name, t.TempDir(), path)
+	}
+	d := open(t, words(a, "left", "/left")+"\n"+words(b, "right", "/right"))
+	for _, path := range []string{"/left", "/right"} {
+		if res, err := d.do(t.Context(), http.MethodPost, path, strings.NewReader(path)); err != nil || res.StatusCode != 202 {
+			t.Errorf("%s: %v %v", path, res, err)
+		}
+	}
+	eventually(t, "the right one is delivered", func() bool { return slices.Equal(b.has(), []string{"/right"}) })
+	a.start(t)
+	eventually(t, "the left one is delivered", func() bool { return slices.Equal(a.has(), []string{"/left"}) })
+}
+
+func TestJournalOverReverseProxyWay(t *testing.T) {
+	a := newTaker(t)
+	d := open(t, strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct off", 1))
+	d.away(t)
+	d.post(t, "second")
+	a.start(t)
+	eventually(t, "both are delivered", func() bool { return slices.Equal(a.has(), []string{"first", "second"}) })
+	a.mu.Lock()
+	h := a.seen[0]
+	a.mu.Unlock()
+	if h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("Portner-Attempt") == "" || h.Get("Portner-Remote") != "" {
+		t.Errorf("the application saw %v", h)
+	}
+}
