@@ -188,6 +188,7 @@ func (x *exchange) refresh(r *http.Request, cache *httpcache.Cache, flight *http
 	f := x.front
 	nobody := nowhere{make(http.Header)}
 	out := f.cfg.Caching.Background(nobody, r)
+	waiting, cancel := context.WithTimeout(out.Context(), refreshWait)
 	out.Body, out.ContentLength = http.NoBody, 0
 	b := &exchange{front: f, began: time.Now(), body: noBody, trusted: x.trusted}
 	b.Known, b.ask, b.route = f.know(nobody, out)
@@ -197,15 +198,20 @@ func (x *exchange) refresh(r *http.Request, cache *httpcache.Cache, flight *http
 	b.kept.background = true
 	f.retries.inside.Add(1)
 	go func() { // ends when the queue refuses it, or with its answer
+		defer cancel()
 		defer f.finish(out, b)
 		defer func() {
 			if p := recover(); p != nil && p != http.ErrAbortHandler { // nobody above would catch it
 				f.log.Error("refreshing in the background", zap.Any("panic", p))
 			}
 		}()
-		f.forward(b.kept, b.kept.prepared(out), b, send)
+		f.forward(b.kept, b.kept.prepared(out.WithContext(waiting)), b, send)
 	}()
 }
+
+// refreshWait is how long a refresh waits for its slot. Whoever asks next begins
+// another.
+const refreshWait = 5 * time.Second
 
 // nowhere is the writer of a request whose client is nobody.
 type nowhere struct{ header http.Header }
