@@ -757,3 +757,47 @@ func TestStaleStandsInForAnError(t *testing.T) {
 		}
 	})
 }
+
+// TestKeptWriteInvalidatesWhenItIsDelivered: its acceptance has changed nothing yet.
+func TestKeptWriteInvalidatesWhenItIsDelivered(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		entered, leave := make(chan bool), make(chan bool)
+		var asked atomic.Int32
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "POST" {
+				entered <- true
+				<-leave
+				w.Header().Set("Portner-Invalidate", "url=/latest, tag=front")
+				return
+			}
+			asked.Add(1)
+			w.Header().Set("Cache-Control", "max-age=60")
+			if r.URL.Path == "/" {
+				w.Header().Set("Cache-Tag", "front")
+			}
+		})
+		d := open(t, "app_proxy "+a.addr+" {\nname kept"+t.Name()[len(t.Name())-3:]+"\njournal_dir "+t.TempDir()+"\ncache\nroute POST /post {\njournal {\nanswer_within 20ms\n}\n}"+direct+"}")
+		ask(t, d.url+"/")
+		ask(t, d.url+"/latest")
+		res, err := d.do(t.Context(), "POST", "/post", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		<-entered
+		if res.StatusCode != 202 {
+			t.Fatalf("accepted: %d", res.StatusCode)
+		}
+		ask(t, d.url+"/")
+		ask(t, d.url+"/latest")
+		if asked.Load() != 2 {
+			t.Errorf("the accept answer invalidated something: asked %d times", asked.Load())
+		}
+		leave <- true
+		eventually(t, "both are asked for again", func() bool {
+			ask(t, d.url+"/")
+			ask(t, d.url+"/latest")
+			return asked.Load() == 4
+		})
+	})
+}
