@@ -13,6 +13,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/zap"
 )
 
 // BenchmarkAppend is durable appends of 1 KiB by 256 clients at once, to the real
@@ -112,4 +116,39 @@ func BenchmarkMillion(b *testing.B) {
 		b.ReportMetric(first.Seconds(), "first-delivery-s")
 		_ = j.Close()
 	}
+}
+
+// BenchmarkPipeline is the same bytes through Pebble's own commit pipeline, which
+// groups the syncs of its callers: what a committer of our own is measured against.
+func BenchmarkPipeline(b *testing.B) {
+	e, err := openEngine(b.TempDir(), vfs.Default, zap.NewNop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer e.close()
+	body := make([]byte, 1300)
+	took := make([]time.Duration, b.N)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range 256 {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
+				start := time.Now()
+				batch := e.db.NewBatch()
+				_ = batch.Set(seqKey(kEntry, uint64(i)), body, nil)
+				_ = batch.Set(laneSeqKey(Hash{}, uint64(i)), body[:12], nil)
+				_ = batch.Set(hashKey(kID, hash(strconv.FormatInt(i, 10))), body[:28], nil)
+				_ = batch.Set(metaTotals, body[:24], nil)
+				if err := e.db.Apply(batch, pebble.Sync); err != nil {
+					b.Error(err)
+				}
+				took[i] = time.Since(start)
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	slices.Sort(took)
+	report(b, took)
 }

@@ -114,7 +114,8 @@ func (j *Journal) list() error {
 	if !may {
 		return nil
 	}
-	keys, err := j.store.lanes(cursor, listStep)
+	step := min(listStep, max(j.maxLanes/2, 1)) // or they would forget each other
+	keys, err := j.store.lanes(cursor, step)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err != nil {
@@ -127,8 +128,8 @@ func (j *Journal) list() error {
 		}
 	}
 	j.cursor = Hash{}
-	if len(keys) == listStep {
-		j.cursor = keys[listStep-1]
+	if len(keys) == step {
+		j.cursor = keys[step-1]
 	} else if j.listAt.Before(j.roundAt) {
 		j.listAt = j.roundAt
 	}

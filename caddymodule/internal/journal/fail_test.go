@@ -127,6 +127,20 @@ func failUnderLoad(t *testing.T, b *breakable) {
 	}
 }
 
+// The committer itself says no, and not only the alarm that wakes who waits.
+func TestCommitWhoseSyncFailedIsNone(t *testing.T) {
+	b := &breakable{kinds: isSync, err: syscall.EIO}
+	j := inMemory(t, Options{fs: errorfs.Wrap(vfs.NewMem(), b)})
+	b.broken.Store(true)
+	w := write("lane", "x")
+	l := &Live{j: j, entry: newEntry(&w, time.Now())}
+	done := make(chan error, 1)
+	j.store.append(l.entry, *j.limits.Load(), l.hold, func(err error) { done <- err })
+	if err := <-done; !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) {
+		t.Fatalf("%v, want ErrFailed for EIO", err)
+	}
+}
+
 func TestFullDiskIsRefusedBeforeItIsFull(t *testing.T) {
 	mem := vfs.NewMem()
 	disk := func(free uint64) { mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free, TotalBytes: 1 << 40}) }

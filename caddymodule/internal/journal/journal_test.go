@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
@@ -77,7 +78,7 @@ func (a *application) taken() []string {
 // until waits for a condition that events bring about.
 func until(t testing.TB, j *Journal, what string, ok func() bool) {
 	t.Helper()
-	for range 20000 {
+	for giveUp := time.Now().Add(time.Minute); time.Now().Before(giveUp); {
 		if ok() {
 			return
 		}
