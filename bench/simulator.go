@@ -165,6 +165,10 @@ func (r Run) broken() []string {
 	return broken
 }
 
+// deliveredWithin is how soon after its acceptance the last post must be on the
+// site while that is well.
+const deliveredWithin = 5 * time.Second
+
 func simulate(ctx context.Context, b binaries, caddyfile, dir string, items []Item, tls bool, patience time.Duration, show *progress) (run Run, err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return run, err
@@ -186,13 +190,19 @@ func simulate(ctx context.Context, b binaries, caddyfile, dir string, items []It
 	run.Wanted = latestWanted(items, outcomes)
 	client := s.client(10 * time.Second)
 	defer client.CloseIdleConnections()
-	status, latest, err := get(client, s.url+"/latest")
-	if err != nil {
-		return run, err
-	}
-	run.Latest = string(latest)
-	if status != http.StatusOK {
-		run.Latest = fmt.Sprintf("%d %s", status, latest)
+	for deadline := time.Now().Add(deliveredWithin); ; { // what was accepted may still be on its way
+		status, latest, err := get(client, s.url+"/latest")
+		if err != nil {
+			return run, err
+		}
+		run.Latest = string(latest)
+		if status != http.StatusOK {
+			run.Latest = fmt.Sprintf("%d %s", status, latest)
+		}
+		if slices.Contains(run.Wanted, run.Latest) || time.Now().After(deadline) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	looked := 0
 	run.Findings, err = inspect(ctx, client, s.url, items, func() {
