@@ -21,8 +21,8 @@ func TestBadRoutesAndClassesAreNamedWithTheirLine(t *testing.T) {
 
 		{"route", "app_proxy: route: expected a method, or *, and a pattern, such as: route GET /item/{id}, at Caddyfile:3"},
 		{"route GET", "app_proxy: route: expected a method, or *, and a pattern"},
-		{"route GET /a", "app_proxy: route: expected a block { … } with cache, class, cost, wait, at Caddyfile:3"},
-		{"route GET /a {\n}", "app_proxy: route: expected a block { … } with cache, class, cost, wait, at Caddyfile:4"},
+		{"route GET /a", "app_proxy: route: expected a block { … } with cache, class, cost, journal, respond_status, wait, at Caddyfile:3"},
+		{"route GET /a {\n}", "app_proxy: route: expected a block { … } with cache, class, cost, journal, respond_status, wait, at Caddyfile:4"},
 		{"route GET /a {\n cost 0\n}", "app_proxy: route cost: must be longer than 0, at Caddyfile:4"},
 		{"route GET /a {\n class\n}", "app_proxy: route class: expected the name of a class, at Caddyfile:4"},
 		{"route GET /a {\n class pages api\n}", "app_proxy: route class: unexpected 'api', at Caddyfile:4"},
