@@ -801,3 +801,28 @@ func TestKeptWriteInvalidatesWhenItIsDelivered(t *testing.T) {
 		})
 	})
 }
+
+// TestWordsForTheDoorReachIt: they decide over what others are told, and nobody
+// else sees them.
+func TestWordsForTheDoorReachIt(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "no-cache")
+			w.Header().Set("Portner-Cache-Control", r.URL.Query().Get("say"))
+			fmt.Fprint(w, "page")
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		for say, asked := range map[string]int32{"max-age=60": 1, "no-store": 3} {
+			a.served.Store(0)
+			for range 3 {
+				res, _ := ask(t, d.url+"/?say="+say)
+				if res.Header.Get("Portner-Cache-Control") != "" || res.Header.Get("Cache-Control") != "no-cache" {
+					t.Errorf("%s: the client got %v", say, res.Header)
+				}
+			}
+			if a.served.Load() != asked {
+				t.Errorf("%s: asked %d times, want %d", say, a.served.Load(), asked)
+			}
+		}
+	})
+}

@@ -12,7 +12,12 @@ import (
 type effects struct {
 	cache *httpcache.Cache // nil: the pool has none
 	req   httpcache.Request
+	kept  *keeper // of the exchange; may be nil
 }
+
+// controlField is between the application and the cache (RFC 9213): what is ours is
+// gone from an answer before its keeper sees it.
+const controlField = "Portner-Cache-Control"
 
 // effectsOf are those of a request that is about to be sent.
 func (x *exchange) effectsOf(r *http.Request) effects {
@@ -20,7 +25,7 @@ func (x *exchange) effectsOf(r *http.Request) effects {
 	if cache == nil {
 		return effects{}
 	}
-	return effects{cache, httpcache.Request{Key: x.key(r), Method: r.Method}}
+	return effects{cache, httpcache.Request{Key: x.key(r), Method: r.Method}, x.kept}
 }
 
 // apply is called with the head of an answer, before anybody else sees it: RFC
@@ -28,6 +33,9 @@ func (x *exchange) effectsOf(r *http.Request) effects {
 func (e *effects) apply(status int, h http.Header) {
 	if e.cache == nil {
 		return
+	}
+	if e.kept != nil {
+		e.kept.control = h[controlField]
 	}
 	e.cache.Answered(&e.req, status, h)
 	if lines := h["Portner-Invalidate"]; lines != nil {
@@ -43,7 +51,7 @@ func (e *effects) applyFields(status int, fields []upstream.Field) {
 	var h http.Header
 	for _, f := range fields {
 		switch f.Name {
-		case "Location", "Content-Location", "Portner-Invalidate":
+		case "Location", "Content-Location", "Portner-Invalidate", controlField:
 			if h == nil {
 				h = make(http.Header)
 			}

@@ -30,13 +30,14 @@ type keeper struct {
 	found      httpcache.Note
 	background bool // nobody waits
 
-	out    http.Header // of the request that is sent
-	header http.Header // of the answer
-	got    httpcache.Received
-	wrote  bool // the head of the final answer
-	part   bool // some of the body was written
-	timing string
-	sum    *maphash.Hash // of the body, for advice; nil: of no interest
+	out     http.Header // of the request that is sent
+	header  http.Header // of the answer
+	control []string    // its Portner-Cache-Control
+	got     httpcache.Received
+	wrote   bool // the head of the final answer
+	part    bool // some of the body was written
+	timing  string
+	sum     *maphash.Hash // of the body, for advice; nil: of no interest
 
 	served chan struct{} // closed when serve has ended; nil: it was not called
 	ended  func()        // what has become of serve, for who waited for it
@@ -80,7 +81,11 @@ func (k *keeper) WriteHeader(status int) {
 		return
 	}
 	k.wrote = true
+	if k.control != nil {
+		k.header[controlField] = k.control
+	}
 	k.got = k.flight.Receive(status, k.judged())
+	delete(k.header, controlField)
 	if status == http.StatusOK && k.out != nil && k.flight.Method() == http.MethodGet {
 		k.sum = k.cache.Advisor().Hash()
 	}
