@@ -180,6 +180,9 @@ func (h *Handler) loadTransport(ctx caddy.Context) (_ http.RoundTripper, firstBy
 	if t, ok := transport.(*reverseproxy.HTTPTransport); ok {
 		firstByte = time.Duration(t.ResponseHeaderTimeout)
 		t.Transport.ResponseHeaderTimeout = 0
+		// Without Accept-Encoding of the client the transport would ask for gzip, and
+		// unpack it again: the work would be the application's, and for nothing.
+		t.Transport.DisableCompression = t.Compression == nil || !*t.Compression
 	}
 	return transport, firstByte, nil
 }

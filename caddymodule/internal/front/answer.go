@@ -47,11 +47,22 @@ func readNotes(fields []upstream.Field) notes {
 		case "X-Accel-Redirect":
 			n.redirect = f.Value
 		case "Trailer":
-			n.trailers = append(n.trailers, f.Value)
+			n.trailers = append(n.trailers, announced(f.Value)...)
 		}
 	}
 	n.stream = isStream(contentType, buffering, incremental)
 	return n
+}
+
+// announced are the fields of a Trailer field that clients are to know of.
+func announced(list string) []string {
+	var names []string
+	for name := range strings.SplitSeq(list, ",") {
+		if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name != "" && !ours(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // handsOver reports whether the answer names a file that stands for its body.
@@ -133,6 +144,9 @@ func readQuickly(a *upstream.Answer, buf []byte) (have int, err error) {
 // writeHead writes the answer's head.
 func (x *exchange) writeHead(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, n notes) {
 	x.setFields(w, r, d, a, n)
+	if h := w.Header(); h["Content-Type"] == nil {
+		h["Content-Type"] = nil // what the application does not say, nobody shall guess
+	}
 	w.WriteHeader(a.Status)
 }
 
@@ -171,7 +185,7 @@ func (x *exchange) setFields(w http.ResponseWriter, r *http.Request, d *delivery
 		}
 	}
 	if len(n.trailers) > 0 {
-		h["Trailer"] = append(h["Trailer"], n.trailers...)
+		h["Trailer"] = append(h["Trailer"], strings.Join(n.trailers, ", "))
 	}
 }
 

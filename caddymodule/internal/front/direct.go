@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/portner/portner/caddymodule/internal/upstream"
@@ -54,11 +55,11 @@ func (x *exchange) compose(r *http.Request) {
 		Header: r.Header, Drop: &x.onward, Extra: x.onward.made,
 		Length: x.body.size, Fresh: !repeatable(r),
 	}
-	if out.Host == "" {
-		out.Host = "localhost" // HTTP/1.0; something must stand there
-	}
 	if x.front.cfg.Amend != nil {
 		x.amend(r)
+	}
+	if out.Host, _, _ = strings.Cut(out.Host, "/"); out.Host == "" { // a socket's path is no host
+		out.Host = "localhost" // nor has HTTP/1.0 one; something must stand there
 	}
 	if x.body.size > 0 {
 		out.Body = x.body.open()

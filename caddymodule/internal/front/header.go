@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -224,14 +225,25 @@ func last(values []string, trusted bool) string {
 }
 
 // apply writes what prepare has found into a request, for who sends by a map.
-// X-Forwarded-*, Via and Te are left to reverseproxy, which has the same rules.
+// X-Forwarded-* and Via are left to reverseproxy, which has the same rules.
 func (o *onward) apply(r *http.Request) {
 	for _, name := range []string{"Expect", "X-Sendfile-Type", "X-Accel-Mapping"} {
 		delete(r.Header, name)
 	}
+	// What Connection lists goes now, or it would go with what is made below.
+	for _, name := range o.listed {
+		if name != "upgrade" && name != "te" {
+			r.Header.Del(name)
+		}
+	}
+	if slices.Contains(o.listed, "upgrade") {
+		r.Header["Connection"] = []string{"Upgrade"}
+	} else {
+		delete(r.Header, "Connection")
+	}
 	for _, f := range o.made {
 		switch f.Name {
-		case "Forwarded", "X-Request-Start", "X-Request-Id", attemptField:
+		case "Forwarded", "X-Request-Start", "X-Request-Id", "Te", attemptField:
 			r.Header[f.Name] = []string{f.Value}
 		}
 	}

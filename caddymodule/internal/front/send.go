@@ -30,13 +30,27 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, send Sender) err
 	if x.goesDirect(r) {
 		err = x.direct(w, r)
 	} else {
-		err = send(w, x.forwarded(r))
+		err = send(informing{w}, x.forwarded(r))
 	}
 	if err == nil {
 		err = x.kept.landed()
 	}
 	return err
 }
+
+// informing keeps our fields out of interim answers, which reverseproxy passes on
+// as they come.
+type informing struct{ http.ResponseWriter }
+
+func (i informing) WriteHeader(status int) {
+	if status < http.StatusOK {
+		dropOurs(i.Header())
+	}
+	i.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (i informing) Unwrap() http.ResponseWriter { return i.ResponseWriter }
 
 // maySendAgain reports whether an attempt that failed may be made once more: it
 // has brought not one byte of an answer, to do it twice does no harm, and few do
