@@ -121,6 +121,7 @@ func (h *Handler) journaling(ctx caddy.Context) front.Journaling {
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	c := front.Journaling{
 		Journal: h.pool.journal.Load,
+		Life:    h.pool.journalLife,
 		Routes:  make(map[string]*front.JournalRoute),
 		Status:  make(map[string]bool),
 		Client:  clientAddress,

@@ -56,6 +56,8 @@ func (p *pool) openJournal(plan *journalPlan) error {
 	stores.open[plan.dir] = true
 	stores.Unlock()
 	p.journalDir = plan.dir
+	ctx, cancel := context.WithCancel(context.Background())
+	p.journalEnd.Store(&ending{ctx, cancel})
 	p.journal.Store(j)
 	if n := j.Stats().Depth; n > 0 {
 		p.log.Info("journal has entries to deliver", zap.Int64("entries", n))
@@ -94,6 +96,7 @@ func (p *pool) closeJournalLocked() {
 	if j == nil {
 		return
 	}
+	p.journalEnd.Load().cancel()
 	left := j.Stats().Depth
 	if err := j.Close(); err != nil {
 		p.log.Error("closing the journal", zap.Error(err))
@@ -106,6 +109,16 @@ func (p *pool) closeJournalLocked() {
 			zap.Int64("entries", left), zap.String("folder", p.journalDir))
 	}
 }
+
+// ending is a context that ends with a journal.
+type ending struct {
+	context.Context
+	cancel context.CancelFunc
+}
+
+// journalLife implements front.Journaling.Life. It is asked by who has an entry of
+// the journal.
+func (p *pool) journalLife() context.Context { return p.journalEnd.Load() }
 
 // setReady tells the journal of an upstream that is back.
 func (p *pool) setReady(key string, ready bool) {

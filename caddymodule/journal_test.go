@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/portner/portner/caddymodule"
 )
 
 // taker is an application that takes writes, and can be away, broken or slow.
@@ -345,6 +347,20 @@ func TestValidateOpensNoJournal(t *testing.T) {
 	validate(t, d.config(words)) // it would find it in use
 	if res, _ := d.post(t, "x"); res.StatusCode != 200 {
 		t.Errorf("%d", res.StatusCode)
+	}
+}
+
+func TestPoolWithAnAttemptThatWaitsIsNotLeftOver(t *testing.T) {
+	a := newTaker(t)
+	d := open(t, journalled(t, a, "respond 200"))
+	d.away(t) // its attempt waits for the application
+	d.load("respond gone")
+	caddymodule.RetireIdle()
+	eventually(t, "the pool has retired", func() bool {
+		return !slices.Contains(caddymodule.Retiring(), strings.ToLower(t.Name()))
+	})
+	if n := a.attempts(); n != 0 {
+		t.Errorf("%d attempts", n)
 	}
 }
 

@@ -41,6 +41,7 @@ type pool struct {
 
 	journal    atomic.Pointer[journal.Journal] // nil: there is none
 	deliverBy  atomic.Pointer[front.Front]     // the deliveries' way to the application
+	journalEnd atomic.Pointer[ending]          // with the journal; nil before the first
 	journalMu  sync.Mutex
 	journalDir string // journalMu; of the store
 

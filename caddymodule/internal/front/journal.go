@@ -17,6 +17,9 @@ type Journaling struct {
 	// Journal is the pool's, nil while it has none; nil: this handler keeps no
 	// writes.
 	Journal func() *journal.Journal
+	// Life ends when the pool's journal is closed, and with it the attempts that
+	// have not been sent.
+	Life func() context.Context
 	// Routes whose writes are kept, by template.
 	Routes map[string]*JournalRoute
 	// Status routes, by template, are answered at the door: Alive, Update, Down.

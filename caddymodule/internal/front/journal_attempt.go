@@ -174,9 +174,9 @@ func (f *Front) tryNow(w http.ResponseWriter, x *exchange, live *journal.Live) *
 		}
 		return nil
 	}
-	go func() { // ends with the exchange, which Whole and Abandon bound
+	go func() { // ends with the exchange, which Whole and Abandon bound, or with the journal
 		defer close(a.done)
-		o := f.attempt(context.Background(), b, live.Entry(), 1, a.rec)
+		o := f.attempt(f.cfg.Journaling.Life(), b, live.Entry(), 1, a.rec)
 		if over && o.Answer == nil {
 			a.err = http.ErrAbortHandler
 		}
