@@ -328,7 +328,7 @@ func TestTunnelsAreRefused(t *testing.T) {
 		websocket.Header[":protocol"] = []string{"websocket"} // RFC 8441
 		http3 := httptest.NewRequest("CONNECT", "/", nil)
 		http3.Proto = "websocket" // RFC 9220
-		for r, want := range map[*http.Request]int{plain: 501, websocket: 200, http3: 200} {
+		for r, want := range map[*http.Request]int{plain: 405, websocket: 200, http3: 200} {
 			w := httptest.NewRecorder()
 			if err := h.Serve(w, r, h.send); err != nil || w.Code != want {
 				t.Errorf("%v %s: %v %d, want %d", r.Header, r.Proto, err, w.Code, want)

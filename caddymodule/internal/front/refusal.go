@@ -47,7 +47,7 @@ var reasons = []struct {
 	{errBadAnswer, http.StatusBadGateway, "upstream-failed", "The application gave no answer that can be passed on."},
 	{errNoAnswer, http.StatusGatewayTimeout, "upstream-timeout", "The application gave no answer in time."},
 	{errOnlyIfCached, http.StatusGatewayTimeout, "not-cached", "It is not in the cache."},
-	{errTunnel, http.StatusNotImplemented, "tunnel", "There are no tunnels here."},
+	{errMethod, http.StatusMethodNotAllowed, "method", "There are no tunnels here, and no echoes."},
 	{journal.ErrShare, http.StatusInsufficientStorage, "journal-share", "Too many writes of yours are kept already."},
 	{journal.ErrFull, http.StatusInsufficientStorage, "journal-full", "There is no room to keep more writes."},
 	{journal.ErrFailed, http.StatusServiceUnavailable, "journal-failed", "Writes cannot be kept at the moment."},

@@ -53,7 +53,7 @@ func TestEveryReasonHasItsWord(t *testing.T) {
 		{errTooLarge, 413, "body-too-large", false, 0},
 		{fmt.Errorf("%w: %w", errBadBody, os.ErrDeadlineExceeded), 408, "body-too-slow", false, 0},
 		{fmt.Errorf("%w: %w", errBadBody, errors.New("unexpected EOF")), 400, "body-broken", false, 0},
-		{errTunnel, 501, "tunnel", false, 0},
+		{errMethod, 405, "method", false, 0},
 		{errors.New("disk full"), 503, "internal", true, 1},
 	} {
 		res, verdict, logs := refused(t, httptest.NewRequest("POST", "/", nil), c.err)

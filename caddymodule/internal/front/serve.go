@@ -15,7 +15,6 @@ package front
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -156,8 +155,8 @@ type Sender func(w http.ResponseWriter, r *http.Request) error
 func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error {
 	x := f.begin(w, r) // what happened, and how long each step took
 	defer f.finish(r, x)
-	if tunnels(r) {
-		return f.refuse(w, r, x, errTunnel)
+	if err := guard(w, r); err != nil {
+		return f.refuse(w, r, x, err)
 	}
 
 	// What the door says of itself, and of the writes that it keeps.
@@ -229,9 +228,6 @@ func (f *Front) forward(w http.ResponseWriter, r *http.Request, x *exchange, sen
 // tryFor bounds the attempts to reach an upstream where admission does not: a
 // quarantine that ends by time alone lets a request through every so often.
 const tryFor = time.Minute
-
-// errTunnel: CONNECT is for proxies that go anywhere.
-var errTunnel = errors.New("tunnels are not served")
 
 // StatusClientClosedRequest is what the access log says of a client that left
 // before it was answered; nobody receives it.

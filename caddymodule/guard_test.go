@@ -1,0 +1,54 @@
+package caddymodule_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestNobodySmugglesPastTheDoor: what two readers could understand in two ways
+// ends the connection, and what would lead past the door does not go through.
+func TestNobodySmugglesPastTheDoor(t *testing.T) {
+	a := newApp(t, mirror)
+	d := open(t, "app_proxy "+a.addr)
+	for _, c := range []struct {
+		request string
+		status  int
+		closes  bool
+		not     string // in what the application has got
+	}{
+		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200, true, "GET"},
+		{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 100\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n", 200, true, "smuggled"},
+		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 200, false, ""},
+		{"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n", 200, false, "h2c"},
+		{"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket, H2C\r\nConnection: Upgrade\r\n\r\n", 200, false, "Upgrade"},
+		{"TRACE / HTTP/1.1\r\nHost: x\r\nCookie: secret=1\r\n\r\n", 405, false, "secret"},
+		{"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", 405, false, "CONNECT"},
+	} {
+		conn, in := d.dial(c.request)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(c.request, err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != c.status {
+			t.Errorf("%q: %d %q, %v", c.request, res.StatusCode, body, err)
+		}
+		if c.not != "" && strings.Contains(string(body), c.not) {
+			t.Errorf("%q went through: %q", c.request, body)
+		}
+		if c.status == 405 && res.Header.Get("Allow") == "" {
+			t.Errorf("%q: no Allow", c.request)
+		}
+		if res.Close != c.closes {
+			t.Errorf("%q: closes %v", c.request, res.Close)
+		}
+		if c.closes {
+			if rest, _ := io.ReadAll(in); len(rest) > 0 {
+				t.Errorf("%q: another answer follows: %q", c.request, rest)
+			}
+		}
+		conn.Close()
+	}
+}
