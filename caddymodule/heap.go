@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"math"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -11,8 +10,9 @@ import (
 // 170 MB, and with 8 MB alive Go collects twenty times a second, which is an eighth
 // of all the processor time. So the heap is made to look larger by a piece that
 // nobody touches: it has no pages, only an address, but the next collection is due
-// when twice as much is there. It costs up to heapFloor of memory for garbage.
-const heapFloor = 24 << 20
+// when twice as much is there. It costs as much memory for garbage as the piece is
+// long: heapFloor, or on a small machine a thirty-second part of its memory.
+const heapFloor = 64 << 20
 
 // ballast keeps the piece alive.
 var ballast []byte
@@ -20,11 +20,9 @@ var ballast []byte
 // raiseHeap makes the ballast once.
 var raiseHeap = sync.OnceFunc(makeBallast)
 
-// makeBallast does so unless somebody has said how to collect (GOGC), or memory is
-// so scarce that it would matter.
+// makeBallast does so unless somebody has said how to collect (GOGC).
 func makeBallast() {
-	limit := debug.SetMemoryLimit(-1)
-	if os.Getenv("GOGC") == "" && (limit == math.MaxInt64 || limit >= 16*heapFloor) {
-		ballast = make([]byte, heapFloor)
+	if os.Getenv("GOGC") == "" {
+		ballast = make([]byte, min(heapFloor, debug.SetMemoryLimit(-1)/32, machineMemory()/32))
 	}
 }

@@ -6,3 +6,10 @@ func (q *Queue) Overloaded() bool {
 	defer q.mu.Unlock()
 	return q.standing.on
 }
+
+// Crowded reports whether somebody waits for a slot.
+func (q *Queue) Crowded() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting > 0
+}

@@ -112,6 +112,7 @@ func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *deliver
 		x.writeHead(w, r, d, a, n)
 		trailer := a.Trailer
 		d.end(0)
+		x.front.goAhead()
 		return x.write(w, (*buf)[:have], trailer)
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		x.failure = err
@@ -130,7 +131,7 @@ func readQuickly(a *upstream.Answer, buf []byte) (have int, err error) {
 	limited := false
 	for have < len(buf) {
 		if !limited && !a.Buffered() {
-			a.SetDeadline(time.Now().Add(quick))
+			a.Within(quick, time.Now())
 			limited = true
 		}
 		n, err := a.Read(buf[have:])

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -95,11 +96,12 @@ func (x *exchange) amend(r *http.Request) {
 // is too late for the client, somebody else waits for it.
 func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
 	limit := x.firstByte()
-	deadline, watched := d.began.Add(quick), false
-	if limit > 0 && limit <= quick {
-		deadline, watched = d.began.Add(limit), true
+	watched := limit > 0 && limit <= quick
+	if watched {
+		a.SetDeadline(d.began.Add(limit))
+	} else {
+		a.Within(quick, d.began)
 	}
-	a.SetDeadline(deadline)
 	for a.Status < 200 {
 		switch err := a.Head(); {
 		case err == nil && a.Status > 100 && a.Status < 200: // 100 was for us
@@ -111,15 +113,28 @@ func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *
 			go d.outliveDirect(a)
 			return cmp.Or[error](r.Context().Err(), errFirstByte)
 		default:
-			watched, deadline = true, time.Time{}
-			if limit > 0 {
-				deadline = d.began.Add(limit)
-			}
-			a.SetDeadline(deadline) // before interrupt
+			watched = true
+			a.SetDeadline(later(d.began, limit)) // before interrupt
 			defer context.AfterFunc(r.Context(), d.interrupt)()
 		}
 	}
 	return nil
+}
+
+// goAhead lets who has just got the slot begin before this goroutine writes to its
+// own client: the application is idle until then.
+func (f *Front) goAhead() {
+	if f.queue.Crowded() {
+		runtime.Gosched()
+	}
+}
+
+// later is the time d after t; never, where there is no d.
+func later(t time.Time, d time.Duration) time.Time {
+	if d <= 0 {
+		return time.Time{}
+	}
+	return t.Add(d)
 }
 
 // inform passes an interim answer on (RFC 9110, section 15.2). net/http writes

@@ -220,10 +220,15 @@ type answer struct {
 
 // timing tells the client where the time went (W3C Server Timing).
 func timing(queue, app time.Duration) string {
-	b := append(make([]byte, 0, 48), "queue;dur="...)
-	b = strconv.AppendFloat(b, queue.Seconds()*1000, 'f', 1, 64)
-	b = append(b, ", app;dur="...)
-	return string(strconv.AppendFloat(b, app.Seconds()*1000, 'f', 1, 64))
+	b := appendMillis(append(make([]byte, 0, 48), "queue;dur="...), queue)
+	return string(appendMillis(append(b, ", app;dur="...), app))
+}
+
+// appendMillis writes d in milliseconds with one digit behind the point.
+func appendMillis(b []byte, d time.Duration) []byte {
+	tenths := int64((max(d, 0) + 50*time.Microsecond) / (100 * time.Microsecond))
+	b = strconv.AppendInt(b, tenths/10, 10)
+	return append(b, '.', byte('0'+tenths%10))
 }
 
 // took notes that the head of the answer has come. It returns the value of

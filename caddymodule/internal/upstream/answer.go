@@ -138,7 +138,10 @@ func (a *Answer) Buffered() bool { return a.state == bodyNone || a.conn.buffered
 // SetDeadline bounds all reading from now on; the zero time is none. A read that
 // fails with os.ErrDeadlineExceeded can be tried again after a new one. It may be
 // called at any time before Close has begun, by anybody.
-func (a *Answer) SetDeadline(t time.Time) { a.conn.SetReadDeadline(t) }
+func (a *Answer) SetDeadline(t time.Time) { a.conn.setDeadline(t) }
+
+// Within sets a deadline about d from now, between a half of it and one and a half.
+func (a *Answer) Within(d time.Duration, now time.Time) { a.conn.within(d, now) }
 
 // Read reads the body. It implements io.Reader; the last bytes of a body come
 // with io.EOF where that is known without waiting.

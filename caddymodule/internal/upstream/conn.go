@@ -18,12 +18,14 @@ type conn struct {
 	address string
 	maxHead int
 	raw     syscall.RawConn // nil: it cannot be looked at without reading
-	peek    func(fd uintptr) bool
+	peek    func(fd uintptr)
 	quiet   bool // the outcome of peek
 
 	uses  int       // exchanges, this one included
 	heard bool      // a byte of the answer has come
 	since time.Time // idle since
+
+	deadline atomic.Int64 // for reading, since epoch
 
 	buf  []byte // [r:w] has been read and not been asked for
 	r, w int
@@ -41,10 +43,7 @@ func newConn(d *Direct, address string, plain net.Conn) *conn {
 	if s, ok := plain.(syscall.Conn); ok {
 		c.raw, _ = s.SyscallConn()
 	}
-	c.peek = func(fd uintptr) bool { // made once: it escapes
-		c.quiet = quiet(fd)
-		return true
-	}
+	c.peek = func(fd uintptr) { c.quiet = quiet(fd) } // made once: it escapes
 	return c
 }
 
@@ -60,10 +59,26 @@ func (c *conn) alive() bool {
 	if c.raw == nil {
 		return true
 	}
-	c.SetReadDeadline(time.Time{}) // or it counts as timed out already
 	c.quiet = false
-	return c.raw.Read(c.peek) == nil && c.quiet
+	return c.raw.Control(c.peek) == nil && c.quiet
 }
+
+// within sets a deadline for reading that is between d/2 and 3/2 d from now: to set
+// the runtime's timer for each request costs more than it is worth to be exact.
+func (c *conn) within(d time.Duration, now time.Time) {
+	left := time.Duration(c.deadline.Load()) - now.Sub(epoch)
+	if left < d/2 || left > d+d/2 {
+		c.setDeadline(now.Add(d))
+	}
+}
+
+func (c *conn) setDeadline(t time.Time) {
+	c.deadline.Store(int64(t.Sub(epoch)))
+	c.SetReadDeadline(t)
+}
+
+// epoch is what deadlines are counted from, by a clock that nobody sets.
+var epoch = time.Now()
 
 // done ends an exchange.
 func (c *conn) done(again bool) {

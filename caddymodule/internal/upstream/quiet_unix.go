@@ -8,6 +8,6 @@ import "syscall"
 // closed either.
 func quiet(fd uintptr) bool {
 	var b [1]byte
-	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 	return n <= 0 && (err == syscall.EAGAIN || err == syscall.EWOULDBLOCK)
 }
