@@ -192,7 +192,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			x.unreached, x.failure = d.failed(a.err), a.err
 			return nil, a.err
 		}
-		x.last = x.answered(req.Context(), d, a.res)
+		a.res, x.last = x.answered(req.Context(), d, a.res)
 		return a.res, nil
 	case <-req.Context().Done():
 		go d.outlive(answers)
@@ -250,7 +250,7 @@ func (x *exchange) took(d *delivery) string {
 
 // answered makes the application's answer fit for the client, whose context ctx
 // is. It returns what must be closed where the exchange has not ended.
-func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response) io.Closer {
+func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response) (*http.Response, io.Closer) {
 	stream := streams(res.Header)
 	d.effects.apply(res.StatusCode, res.Header)
 	d.heard(res.StatusCode, takeReport(res.Header), stream)
@@ -262,16 +262,16 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 	}
 	switch {
 	case x.handOver(res, d):
-		return res.Body
+		return res, res.Body
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		// From now on it is a connection, not an exchange. Its body must stay
 		// what it is: a ReadWriteCloser.
 		d.slot.Release()
 		d.body.release()
-		return nil
+		return res, nil
 	case res.Body == http.NoBody:
 		d.end(0)
-		return nil
+		return res, nil
 	case stream || x.probe:
 		left := d.leave
 		if stream {
@@ -279,22 +279,41 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		}
 		b := &answerBody{ReadCloser: res.Body, res: res, d: d, left: left, unwatch: context.AfterFunc(ctx, left)}
 		res.Body = b
-		return b
+		return res, b
 	}
 	s := x.front.newSpool(d)
-	source, unwatch := res.Body, context.AfterFunc(ctx, d.leave)
-	res.Body = s
+	// The transport writes the trailer into its own answer while the reader of
+	// ours looks at the head.
+	ours := *res
+	ours.Trailer = res.Trailer.Clone()
+	ours.Body = &spooled{s, &ours, res}
+	unwatch := context.AfterFunc(ctx, d.leave)
 	go func() { // ends with the answer, or after Whole, or after Abandon
 		limit := x.front.wholeTimer(d)
-		err := s.fill(source)
+		err := s.fill(res.Body)
 		limit.Stop()
 		unwatch()
-		dropOurs(res.Trailer) // they are complete now
-		source.Close()
+		res.Body.Close()
 		d.broken(err)
 		s.end(err)
 	}()
-	return s
+	return &ours, s
+}
+
+// spooled is the body of an answer that is taken in while it is read. At its end
+// the trailer is there.
+type spooled struct {
+	*spool
+	ours, theirs *http.Response
+}
+
+func (b *spooled) Read(p []byte) (int, error) {
+	n, err := b.spool.Read(p)
+	if err == io.EOF {
+		dropOurs(b.theirs.Trailer)
+		b.ours.Trailer = b.theirs.Trailer
+	}
+	return n, err
 }
 
 // handOver puts the file that an answer names in place of its body.
