@@ -37,7 +37,7 @@ func TestOddRequests(t *testing.T) {
 		{"absolute form", line("GET http://%s/x?y HTTP/1.1", d.addr) + line("Host: elsewhere.test") + "\r\n", "HTTP/1.1 200 OK…GET " + d.addr + "/x?y"},
 		{"HTTP/1.0", line("GET /old HTTP/1.0") + host + "\r\n", "HTTP/1.0 200 OK…/old"},
 		{"CONNECT", line("CONNECT %s HTTP/1.1", d.addr) + host + "\r\n", "HTTP/1.1 405…method"},
-		{"TRACE", line("TRACE / HTTP/1.1") + host + "\r\n", "HTTP/1.1 200 OK…TRACE"},
+		{"TRACE", line("TRACE / HTTP/1.1") + host + "\r\n", "HTTP/1.1 405"},
 		{"OPTIONS *", line("OPTIONS * HTTP/1.1") + host + "\r\n", "HTTP/1.1 200 OK"},
 		{"unknown method", line("BREW /pot HTTP/1.1") + host + "\r\n", "HTTP/1.1 200 OK…BREW"},
 		{"HEAD with a body", line("HEAD / HTTP/1.1") + host + line("Content-Length: 3") + "\r\nabc", "HTTP/1.1 200 OK"},

@@ -31,6 +31,7 @@ type delivery struct {
 	line      line        // mu; nil: there is no connection
 	ended     bool        // mu
 	answer    bool        // mu; the application has begun to answer
+	heading   bool        // mu; the client waits for the head, and may interrupt who reads it
 	leaving   *time.Timer // mu; runs since the client left
 	abandoned bool        // mu; leaving has run out, and the connection was closed
 }
@@ -54,9 +55,17 @@ func (x *exchange) deliver() *delivery {
 func (d *delivery) interrupt() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if a, ok := d.line.(*upstream.Answer); ok && !d.ended {
+	if a, ok := d.line.(*upstream.Answer); ok && d.heading && !d.ended {
 		a.SetDeadline(time.Unix(1, 0))
 	}
+}
+
+// listen says whether the head is being read for the client. interrupt may run
+// after the function that has set it up was told to stop: then it must do nothing.
+func (d *delivery) listen(heading bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.heading = heading
 }
 
 // connected names the connection that the exchange runs on.

@@ -110,11 +110,14 @@ func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		case watched:
+			d.listen(false)
 			go d.outliveDirect(a)
 			return cmp.Or[error](r.Context().Err(), errFirstByte)
 		default:
 			watched = true
 			a.SetDeadline(later(d.began, limit)) // before interrupt
+			d.listen(true)
+			defer d.listen(false)
 			defer context.AfterFunc(r.Context(), d.interrupt)()
 		}
 	}

@@ -88,10 +88,13 @@ func (d *Direct) Send(ctx context.Context, address string, r *Request) (*Answer,
 
 var headBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// write sends the head and the body. A short body goes with the head; a long one
-// by itself, while the answer may come.
+// write sends the head and the body. A short body goes with the head; what is long
+// goes by itself, while the answer may come: an application that does not read must
+// not keep whoever would notice. r is the caller's again.
 func (c *conn) write(a *Answer, r *Request, head []byte) {
 	switch {
+	case len(head) > inlineBody:
+		c.upload(a, r, head)
 	case r.Body == nil || r.Length == 0:
 		if _, err := c.Write(head); err != nil {
 			a.upload = ended(err)
@@ -105,17 +108,22 @@ func (c *conn) write(a *Answer, r *Request, head []byte) {
 			a.upload = ended(err)
 		}
 	default:
-		u := &upload{done: make(chan struct{})}
-		a.upload = u
-		head = bytes.Clone(head)
-		go func() { // ends with the body, or with the connection, which Close closes
-			u.err = c.stream(head, r)
-			close(u.done)
-			if errors.Is(u.err, ErrRequest) {
-				c.Conn.Close() // there is no other way to tell the application
-			}
-		}()
+		c.upload(a, r, head)
 	}
+}
+
+func (c *conn) upload(a *Answer, r *Request, head []byte) {
+	u := &upload{done: make(chan struct{})}
+	a.upload = u
+	head = bytes.Clone(head)
+	own := *r
+	go func() { // ends with the body, or with the connection, which Close closes
+		u.err = c.stream(head, &own)
+		close(u.done)
+		if errors.Is(u.err, ErrRequest) {
+			c.Conn.Close() // there is no other way to tell the application
+		}
+	}()
 }
 
 // stream sends a request whose body is too long to be sent at once.
