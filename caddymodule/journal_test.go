@@ -168,7 +168,10 @@ func TestHealthyApplicationAnswersByItself(t *testing.T) {
 	if res, text := d.post(t, "x"); res.StatusCode != 201 || text != "taken x" {
 		t.Errorf("%d %q", res.StatusCode, text)
 	}
-	a.answer = func(_ int, w http.ResponseWriter, _ string) bool { http.Error(w, "no", http.StatusUnprocessableEntity); return false }
+	a.answer = func(_ int, w http.ResponseWriter, _ string) bool {
+		http.Error(w, "no", http.StatusUnprocessableEntity)
+		return false
+	}
 	if res, text := d.post(t, "x"); res.StatusCode != 422 || text != "no\n" {
 		t.Errorf("%d %q", res.StatusCode, text)
 	}

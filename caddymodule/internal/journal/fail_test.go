@@ -207,6 +207,7 @@ func TestLimitsBoundAllAndEach(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	until(t, j, "all is delivered", func() bool { return j.Stats().Depth == 0 })
 	checkSums(t, j)
 }
 
