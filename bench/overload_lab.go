@@ -218,20 +218,26 @@ func (s *stage) setWorkers(n int) error {
 func (l *lab) generate(ctx context.Context, load Load) (*Loaded, error) {
 	ctx, cancel := context.WithTimeout(ctx, load.Length+30*time.Second)
 	defer cancel()
-	errand, err := json.Marshal(load)
+	path, args := l.on(l.front, l.self, "overload-load")
+	return runGenerator[Loaded](ctx, path, args, load)
+}
+
+// runGenerator runs a generator that reads its errand from its standard input and
+// writes what came of it.
+func runGenerator[T any](ctx context.Context, path string, args []string, errand any) (*T, error) {
+	text, err := json.Marshal(errand)
 	if err != nil {
 		return nil, err
 	}
-	path, args := l.on(l.front, l.self, "overload-load")
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is the lab's
-	cmd.Stdin = bytes.NewReader(errand)
+	cmd.Stdin = bytes.NewReader(text)
 	var said, complained bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &complained
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("generator: %w: %s", errors.Join(ctx.Err(), err), bytes.TrimSpace(complained.Bytes()))
 	}
-	result := new(Loaded)
+	result := new(T)
 	if err := json.Unmarshal(said.Bytes(), result); err != nil {
 		return nil, fmt.Errorf("generator: %w", err)
 	}

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -20,7 +18,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -201,24 +198,8 @@ func (t *track) measure(ctx context.Context, got Reading, p protocol, r *runner,
 func (t *track) generate(ctx context.Context, cores string, e Errand) (*Yield, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Warm+e.Length+time.Minute)
 	defer cancel()
-	errand, err := json.Marshal(e)
-	if err != nil {
-		return nil, err
-	}
 	path, args := t.pin(cores, t.self, "rps-load")
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is the track's
-	cmd.Stdin = bytes.NewReader(errand)
-	var said, complained bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &complained
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("generator: %w: %s", errors.Join(ctx.Err(), err), bytes.TrimSpace(complained.Bytes()))
-	}
-	y := new(Yield)
-	if err := json.Unmarshal(said.Bytes(), y); err != nil {
-		return nil, fmt.Errorf("generator: %w", err)
-	}
-	return y, nil
+	return runGenerator[Yield](ctx, path, args, e)
 }
 
 // members are a process and those that it has started, such as nginx's workers.

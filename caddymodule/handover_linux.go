@@ -66,18 +66,14 @@ func (h handover) Handle(ctx context.Context, _ caddy.Event) error {
 // steer makes every group of listening TCP sockets that this process has two of
 // deal new connections to the second alone. It returns the number of groups.
 func steer() (int, error) {
-	groups := make(map[string][]int)
-	fds, err := os.ReadDir("/proc/self/fd")
+	sockets, err := listening()
 	if err != nil {
-		return 0, fmt.Errorf("finding listening sockets: %w", err)
+		return 0, err
 	}
-	for _, entry := range fds {
-		fd, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		if key, ok := reuseportListener(fd); ok {
-			groups[key] = append(groups[key], fd)
+	groups := make(map[string][]int)
+	for _, s := range sockets {
+		if set, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err == nil && set == 1 {
+			groups[s.addr] = append(groups[s.addr], s.fd)
 		}
 	}
 	steered := 0
@@ -93,26 +89,41 @@ func steer() (int, error) {
 	return steered, nil
 }
 
-// reuseportListener reports whether fd is a listening TCP socket with
-// SO_REUSEPORT, and its address. A descriptor that was closed and opened as
-// something else meanwhile fails one of the questions.
-func reuseportListener(fd int) (addr string, ok bool) {
-	for _, option := range []int{unix.SO_ACCEPTCONN, unix.SO_REUSEPORT} {
-		if set, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option); err != nil || set != 1 {
-			return "", false
+// listener is a listening TCP socket of this process.
+type listener struct {
+	fd   int
+	addr string // with the family
+	port int
+}
+
+// listening finds them. A descriptor that was closed and opened as something else
+// meanwhile fails one of the questions.
+func listening() ([]listener, error) {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil, fmt.Errorf("finding listening sockets: %w", err)
+	}
+	var found []listener
+	for _, entry := range fds {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if set, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || set != 1 {
+			continue
+		}
+		name, err := unix.Getsockname(fd)
+		if err != nil {
+			continue
+		}
+		switch a := name.(type) {
+		case *unix.SockaddrInet4:
+			found = append(found, listener{fd, fmt.Sprint("tcp4 ", a.Addr, a.Port), a.Port})
+		case *unix.SockaddrInet6:
+			found = append(found, listener{fd, fmt.Sprint("tcp6 ", a.Addr, a.Port, a.ZoneId), a.Port})
 		}
 	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		return "", false
-	}
-	switch a := name.(type) {
-	case *unix.SockaddrInet4:
-		return fmt.Sprint("tcp4 ", a.Addr, a.Port), true
-	case *unix.SockaddrInet6:
-		return fmt.Sprint("tcp6 ", a.Addr, a.Port, a.ZoneId), true
-	}
-	return "", false
+	return found, nil
 }
 
 func steerToSecond(fd int) error {

@@ -1,8 +1,6 @@
 package caddymodule
 
 import (
-	"os"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -52,31 +50,13 @@ func peek(c syscall.Conn, buf []byte) (n int) {
 // speak first in all that we serve. Who says nothing for a second is let in all
 // the same (tcp(7)).
 func deferAccept(port int) {
-	fds, err := os.ReadDir("/proc/self/fd")
+	sockets, err := listening()
 	if err != nil {
-		return
+		return // it only costs more
 	}
-	for _, entry := range fds {
-		fd, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listens == 1 && portOf(fd) == port {
-			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
+	for _, s := range sockets {
+		if s.port == port {
+			unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
 		}
 	}
-}
-
-func portOf(fd int) int {
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		return 0
-	}
-	switch a := name.(type) {
-	case *unix.SockaddrInet4:
-		return a.Port
-	case *unix.SockaddrInet6:
-		return a.Port
-	}
-	return 0
 }

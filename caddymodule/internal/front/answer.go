@@ -47,18 +47,26 @@ func readNotes(fields []upstream.Field) notes {
 		case "X-Accel-Redirect":
 			n.redirect = f.Value
 		case "Trailer":
-			n.trailers = append(n.trailers, announced(f.Value)...)
+			n.trailers = append(n.trailers, announced([]string{f.Value})...)
 		}
 	}
 	n.stream = isStream(contentType, buffering, incremental)
 	return n
 }
 
+// heardDirect is heard for an answer that came by the direct way.
+func (d *delivery) heardDirect(a *upstream.Answer) notes {
+	n := readNotes(a.Fields)
+	d.effects.applyFields(a.Status, a.Fields)
+	d.heard(a.Status, n.report, n.stream)
+	return n
+}
+
 // announced are the fields of a Trailer field that clients are to know of.
-func announced(list string) []string {
+func announced(trailer []string) []string {
 	var names []string
-	for name := range strings.SplitSeq(list, ",") {
-		if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name != "" && !ours(name) {
+	for name := range items(trailer) {
+		if name = http.CanonicalHeaderKey(name); !ours(name) {
 			names = append(names, name)
 		}
 	}
@@ -68,28 +76,16 @@ func announced(list string) []string {
 // handsOver reports whether the answer names a file that stands for its body.
 func (n *notes) handsOver(f *Files) bool { return f != nil && (n.sendfile != "" || n.redirect != "") }
 
-func connectionFields(fields []upstream.Field) []string { return readNotes(fields).listed }
-
 // passes reports whether a field of an answer goes on to the client.
 func passes(name string, listed []string) bool {
-	if hop(name) || ours(name) || name == "Endpoint-Load-Metrics" || name == "Endpoint-Load-Metrics-Bin" {
-		return false
-	}
-	for _, l := range listed {
-		if strings.EqualFold(l, name) {
-			return false
-		}
-	}
-	return true
+	return !hop(name) && !ours(name) && name != "Endpoint-Load-Metrics" && name != "Endpoint-Load-Metrics-Bin" && !isListed(listed, name)
 }
 
 // copyAnswer passes the answer on. A short one is read to its end before anything
 // is written: then the slot is free, and an answer that breaks off can still be
 // told from a whole one. A long one is buffered while it is written.
 func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
-	n := readNotes(a.Fields)
-	d.effects.applyFields(a.Status, a.Fields)
-	d.heard(a.Status, n.report, n.stream)
+	n := d.heardDirect(a)
 	if n.stream {
 		x.writeHead(w, r, d, a, n)
 		return x.stream(w, r, d, a)

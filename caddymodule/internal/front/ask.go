@@ -52,14 +52,12 @@ func (f *Front) know(w http.ResponseWriter, r *http.Request) (Known, admission.A
 // has a nanosecond. 0: it does not say.
 func patience(h http.Header, deadlineHeader string) time.Duration {
 	var own time.Duration
-	for _, line := range h["Prefer"] {
-		for preference := range strings.SplitSeq(line, ",") {
-			name, value, _ := strings.Cut(strings.TrimSpace(preference), "=")
-			if strings.EqualFold(strings.TrimSpace(name), "wait") {
-				value, _, _ = strings.Cut(value, ";")
-				if n, err := strconv.ParseUint(strings.Trim(value, ` "`), 10, 31); err == nil && own == 0 {
-					own = max(time.Duration(n)*time.Second, 1)
-				}
+	for preference := range items(h["Prefer"]) {
+		name, value, _ := strings.Cut(preference, "=")
+		if strings.EqualFold(strings.TrimSpace(name), "wait") {
+			value, _, _ = strings.Cut(value, ";")
+			if n, err := strconv.ParseUint(strings.Trim(value, ` "`), 10, 31); err == nil && own == 0 {
+				own = max(time.Duration(n)*time.Second, 1)
 			}
 		}
 	}

@@ -111,7 +111,7 @@ func (c *Caching) get() *httpcache.Cache {
 
 // cacheRequest is the request as the cache sees it.
 func (x *exchange) cacheRequest(r *http.Request) httpcache.Request {
-	x.trusted = x.front.cfg.Trusted != nil && x.front.cfg.Trusted(r)
+	x.trusted = x.front.trusts(r)
 	return httpcache.Request{
 		Key: x.key(r), Method: r.Method, Header: r.Header, Body: x.body != noBody,
 		Trusted: x.trusted, Overwrites: true,

@@ -120,13 +120,11 @@ func (k *keeper) inform(status int) {
 // made at the door is like one that depends on all: the cache looks at what clients
 // have sent (RFC 9111 4.1).
 func (k *keeper) judged() http.Header {
-	for _, line := range k.header["Vary"] {
-		for name := range strings.SplitSeq(line, ",") {
-			if k.made(http.CanonicalHeaderKey(strings.TrimSpace(name))) {
-				h := k.header.Clone()
-				h["Vary"] = []string{"*"}
-				return h
-			}
+	for name := range items(k.header["Vary"]) {
+		if k.made(http.CanonicalHeaderKey(name)) {
+			h := k.header.Clone()
+			h["Vary"] = []string{"*"}
+			return h
 		}
 	}
 	return k.header

@@ -145,9 +145,9 @@ func later(t time.Time, d time.Duration) time.Time {
 func inform(w http.ResponseWriter, a *upstream.Answer) {
 	h := w.Header()
 	own := maps.Clone(h)
-	c := connectionFields(a.Fields)
+	listed := readNotes(a.Fields).listed
 	for _, f := range a.Fields {
-		if passes(f.Name, c) {
+		if passes(f.Name, listed) {
 			h[f.Name] = append(h[f.Name][:len(h[f.Name]):len(h[f.Name])], f.Value)
 		}
 	}
@@ -167,10 +167,7 @@ func (d *delivery) outliveDirect(a *upstream.Answer) {
 			return
 		}
 	}
-	n := readNotes(a.Fields)
-	d.effects.applyFields(a.Status, a.Fields)
-	d.heard(a.Status, n.report, n.stream)
-	if n.stream {
+	if d.heardDirect(a).stream {
 		d.hangUp()
 	}
 	d.exhaust(a)

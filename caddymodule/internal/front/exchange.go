@@ -112,15 +112,23 @@ func (x *exchange) came() time.Time {
 	return x.began
 }
 
+// prepare finds out which fields of the request the application is to see.
+func (x *exchange) prepare(r *http.Request) {
+	x.trusted = x.front.trusts(r)
+	x.onward.prepare(r, x.began, x.trusted)
+	if r.Header["Cookie"] != nil {
+		x.front.cfg.Places.hide(r.Header)
+	}
+}
+
+// trusts reports whether to believe what the client says of who is behind it.
+func (f *Front) trusts(r *http.Request) bool { return f.cfg.Trusted != nil && f.cfg.Trusted(r) }
+
 // letIn makes the request ready to be sent, and ends the place of one who was
 // refused before and is not now.
 func (x *exchange) letIn(w http.ResponseWriter, r *http.Request) {
 	if x.onward.made == nil {
-		x.trusted = x.front.cfg.Trusted != nil && x.front.cfg.Trusted(r)
-		x.onward.prepare(r, x.began, x.trusted)
-		if r.Header["Cookie"] != nil {
-			x.front.cfg.Places.hide(r.Header)
-		}
+		x.prepare(r)
 	}
 	if x.front.cfg.Claimed != nil {
 		x.front.cfg.Claimed(r, &x.Exchange)

@@ -37,11 +37,9 @@ func guard(w http.ResponseWriter, r *http.Request) error {
 }
 
 func asksForH2C(upgrade []string) bool {
-	for _, line := range upgrade {
-		for protocol := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(protocol), "h2c") {
-				return true
-			}
+	for protocol := range items(upgrade) {
+		if strings.EqualFold(protocol, "h2c") {
+			return true
 		}
 	}
 	return false

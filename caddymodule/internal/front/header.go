@@ -2,6 +2,7 @@ package front
 
 import (
 	"cmp"
+	"iter"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -25,18 +26,40 @@ func hop(name string) bool {
 	return false
 }
 
+// items are those of a list that stands in one or more field lines (RFC 9110,
+// section 5.6.1), without the space around them.
+func items(lines []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range lines {
+			for item := range strings.SplitSeq(line, ",") {
+				if item = textproto.TrimString(item); item != "" && !yield(item) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // listed are the further fields that a Connection field names as its own, in
 // lower case.
 func listed(connection []string) []string {
 	var names []string
-	for _, line := range connection {
-		for name := range strings.SplitSeq(line, ",") {
-			if name = strings.ToLower(textproto.TrimString(name)); name != "" && name != "close" && name != "keep-alive" {
-				names = append(names, name)
-			}
+	for name := range items(connection) {
+		if name = strings.ToLower(name); name != "close" && name != "keep-alive" {
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// isListed reports whether a field is one of those that listed has found.
+func isListed(listed []string, name string) bool {
+	for _, l := range listed {
+		if strings.EqualFold(l, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // ours reports whether Portner and the application talk by a field: clients must
@@ -72,15 +95,7 @@ func (o *onward) Drops(name string) bool {
 		"X-Sendfile-Type", "X-Accel-Mapping": // by which a client would say what files we send (CVE-2025-61780)
 		return true
 	}
-	if hop(name) || ours(name) {
-		return true
-	}
-	for _, l := range o.listed {
-		if strings.EqualFold(l, name) {
-			return true
-		}
-	}
-	return false
+	return hop(name) || ours(name) || isListed(o.listed, name)
 }
 
 // prepare finds out what goes on of a request. What clients say of themselves
@@ -196,12 +211,10 @@ func isRequestID(id string) bool {
 }
 
 func wantsTrailers(te []string) bool {
-	for _, line := range te {
-		for item := range strings.SplitSeq(line, ",") {
-			item, _, _ = strings.Cut(item, ";")
-			if strings.EqualFold(textproto.TrimString(item), "trailers") {
-				return true
-			}
+	for item := range items(te) {
+		item, _, _ = strings.Cut(item, ";")
+		if strings.EqualFold(textproto.TrimString(item), "trailers") {
+			return true
 		}
 	}
 	return false

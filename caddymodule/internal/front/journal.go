@@ -156,12 +156,10 @@ func (x *exchange) answerBy(r *http.Request, p *JournalRoute) (until time.Time, 
 const maxAnswerWithin = time.Minute
 
 func prefersAsync(lines []string) bool {
-	for _, line := range lines {
-		for preference := range strings.SplitSeq(line, ",") {
-			name, _, _ := strings.Cut(preference, ";")
-			if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
-				return true
-			}
+	for preference := range items(lines) {
+		name, _, _ := strings.Cut(preference, ";")
+		if strings.EqualFold(strings.TrimSpace(name), "respond-async") {
+			return true
 		}
 	}
 	return false

@@ -60,11 +60,7 @@ func identity(h http.Header, client string) string {
 }
 
 func (x *exchange) fieldsToKeep(r *http.Request, p *JournalRoute, client string) http.Header {
-	x.trusted = x.front.cfg.Trusted != nil && x.front.cfg.Trusted(r)
-	x.onward.prepare(r, x.began, x.trusted)
-	if r.Header["Cookie"] != nil {
-		x.front.cfg.Places.hide(r.Header)
-	}
+	x.prepare(r)
 	kept := http.Header{"Host": {r.Host}, remoteField: {client}}
 	for name, values := range r.Header {
 		if !x.onward.Drops(name) && name != "Idempotency-Key" && name != "Prefer" && !slices.Contains(p.Omit, name) {

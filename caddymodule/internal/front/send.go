@@ -248,12 +248,19 @@ func (x *exchange) took(d *delivery) string {
 	return text
 }
 
+// heardIn is heard for an answer of a round tripper. It reports whether that is a
+// stream.
+func (d *delivery) heardIn(res *http.Response) (stream bool) {
+	stream = streams(res.Header)
+	d.effects.apply(res.StatusCode, res.Header)
+	d.heard(res.StatusCode, takeReport(res.Header), stream)
+	return stream
+}
+
 // answered makes the application's answer fit for the client, whose context ctx
 // is. It returns what must be closed where the exchange has not ended.
 func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response) (*http.Response, io.Closer) {
-	stream := streams(res.Header)
-	d.effects.apply(res.StatusCode, res.Header)
-	d.heard(res.StatusCode, takeReport(res.Header), stream)
+	stream := d.heardIn(res)
 	dropOurs(res.Header)
 	dropOurs(res.Trailer)
 	x.Status = res.StatusCode
@@ -360,10 +367,7 @@ func (d *delivery) outlive(answers <-chan answer) {
 		a.res.Body.Close()
 		d.end(0)
 	default:
-		stream := streams(a.res.Header)
-		d.effects.apply(a.res.StatusCode, a.res.Header)
-		d.heard(a.res.StatusCode, takeReport(a.res.Header), stream)
-		if stream {
+		if d.heardIn(a.res) {
 			d.hangUp()
 		}
 		d.drain(a.res.Body)
