@@ -74,7 +74,7 @@ func (h *Handler) classes() ([]admission.Class, route.Weights) {
 	}
 	var list []admission.Class
 	for name, weight := range weights {
-		list = append(list, admission.Class{Name: name, Weight: weight, Wait: waits[name]})
+		list = append(list, admission.Class{Name: name, Weight: weight, Wait: waits[name], Half: name == route.Journal})
 	}
 	first := func(c admission.Class) int {
 		if c.Name == route.Pages {

@@ -29,6 +29,10 @@ type Class struct {
 	Name   string
 	Weight int           // >= 1
 	Wait   time.Duration // 0: Config.Wait; negative: as there
+	// Half bounds the class while others wait that could go: it gets as many turns
+	// as they do together at the most, whatever its weight, and no slot beyond half
+	// of all, but always one. What nobody else can use is not left unused for it.
+	Half bool
 }
 
 // Defaults of Config, in one place for everybody who must know them.

@@ -117,13 +117,29 @@ func (q *Queue) nextLocked(now time.Time) (*ticket, *upstream) {
 	if q.waiting == 0 || q.held {
 		return nil, nil
 	}
-	if t, u := q.nextHeldLocked(now); t != nil {
+	if q.halvesLocked() {
+		if t, u := q.nextButLocked(true, now); t != nil {
+			return t, u
+		}
+	}
+	return q.nextButLocked(false, now)
+}
+
+// halvesLocked reports whether the classes that may have half of the slots have
+// it, and others wait.
+func (q *Queue) halvesLocked() bool {
+	return q.halfUsed > 0 && q.waiting > q.halfWaiting && q.halfUsed >= q.limitLocked()/2
+}
+
+// nextButLocked is nextLocked; halves: without the classes that may have half.
+func (q *Queue) nextButLocked(halves bool, now time.Time) (*ticket, *upstream) {
+	if t, u := q.nextHeldLocked(halves, now); t != nil {
 		return t, u
 	}
 	var best *ticket
 	var at *upstream
 	consider := func(l *line) {
-		if t := q.nextOfLocked(l, now); t != nil && (best == nil || t.seq < best.seq) {
+		if t := q.nextOfLocked(l, halves, now); t != nil && (best == nil || t.seq < best.seq) {
 			if u := q.freeLocked(t); u != nil {
 				best, at = t, u
 			}
@@ -146,14 +162,14 @@ func (q *Queue) nextLocked(now time.Time) (*ticket, *upstream) {
 // and the slow may have to wait while others need not.
 const heldLook = 16
 
-func (q *Queue) nextHeldLocked(now time.Time) (*ticket, *upstream) {
+func (q *Queue) nextHeldLocked(halves bool, now time.Time) (*ticket, *upstream) {
 	look := 0
 	for t := q.holding.oldest; t != nil && look < heldLook; t, look = t.next, look+1 {
 		if t.stuck == nil || !t.stuck.fit() {
 			t.stuck = nil
 			q.stickLocked(t)
 		}
-		if !q.mayLocked(t.route, now) {
+		if halves && t.half || !q.mayLocked(t.route, now) {
 			continue
 		}
 		if u := q.freeLocked(t); u != nil {
@@ -165,12 +181,12 @@ func (q *Queue) nextHeldLocked(now time.Time) (*ticket, *upstream) {
 
 // nextOfLocked is whose turn it is in a line. Routes may have turned out to be
 // slow, or fast, since their requests were queued.
-func (q *Queue) nextOfLocked(l *line, now time.Time) *ticket {
-	if t := q.nextSlowLocked(l, now); t != nil {
+func (q *Queue) nextOfLocked(l *line, halves bool, now time.Time) *ticket {
+	if t := q.nextSlowLocked(l, halves, now); t != nil {
 		return t
 	}
 	moved := false
-	for t := l.fast.next(q.standing.on); t != nil; t = l.fast.next(q.standing.on) {
+	for t := l.fast.nextBut(q.standing.on, halves); t != nil; t = l.fast.nextBut(q.standing.on, halves) {
 		if q.mayLocked(t.route, now) {
 			return t
 		}
@@ -179,13 +195,13 @@ func (q *Queue) nextOfLocked(l *line, now time.Time) *ticket {
 		moved = true
 	}
 	if moved { // nobody may be left for whom a slot was kept
-		return q.nextSlowLocked(l, now)
+		return q.nextSlowLocked(l, halves, now)
 	}
 	return nil
 }
 
-func (q *Queue) nextSlowLocked(l *line, now time.Time) *ticket {
-	if t := l.slow.next(false); t != nil && q.mayLocked(t.route, now) {
+func (q *Queue) nextSlowLocked(l *line, halves bool, now time.Time) *ticket {
+	if t := l.slow.nextBut(false, halves); t != nil && q.mayLocked(t.route, now) {
 		return t
 	}
 	return nil
@@ -206,13 +222,16 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
-	s := &Slot{q: q, u: u, at: t.at, seq: t.seq, granted: now, expected: t.cost, client: t.charged}
+	s := &Slot{q: q, u: u, at: t.at, seq: t.seq, granted: now, expected: t.cost, client: t.charged, half: t.half}
 	s.waited = now.Sub(t.at)
 	if q.released.After(t.at) {
 		s.waited = now.Sub(q.released)
 	}
 	u.learned.moved(now, u.used, false)
 	u.used++
+	if s.half {
+		q.halfUsed++
+	}
 	if t.route != nil {
 		s.route = t.route
 		s.slow = q.costs.slow(t.route, now)
@@ -240,6 +259,9 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 	u := s.u
 	u.learned.moved(now, u.used, served > 0)
 	u.used--
+	if s.half {
+		q.halfUsed--
+	}
 	q.rate.mark(now)
 	if s.route != nil {
 		q.leaveRouteLocked(s, now)

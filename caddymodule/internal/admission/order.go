@@ -24,6 +24,7 @@ type order struct {
 type classLine struct {
 	name    string
 	weight  float64
+	half    bool               // Class.Half
 	start   float64            // virtual time at which it may go next
 	clock   float64            // of its clients
 	clients map[string]*client // who waits, and who was served more than the clock says
@@ -57,7 +58,7 @@ func newOrder(classes []Class) *order {
 	o := &order{}
 	for _, c := range classes {
 		o.classes = append(o.classes, &classLine{
-			name: c.Name, weight: float64(max(c.Weight, 1)), clients: make(map[string]*client),
+			name: c.Name, weight: float64(max(c.Weight, 1)), half: c.Half, clients: make(map[string]*client),
 		})
 	}
 	return o
@@ -152,10 +153,13 @@ func (line *classLine) forget(c *client) {
 }
 
 // next is the ticket whose turn it is; nil when nobody waits.
-func (o *order) next(newestFirst bool) *ticket {
+func (o *order) next(newestFirst bool) *ticket { return o.nextBut(newestFirst, false) }
+
+// nextBut passes over the classes that have their half, if they have.
+func (o *order) nextBut(newestFirst, halves bool) *ticket {
 	var line *classLine
 	for _, c := range o.classes {
-		if len(c.active) > 0 && (line == nil || c.start < line.start) {
+		if len(c.active) > 0 && !(halves && c.half) && (line == nil || c.start < line.start) {
 			line = c
 		}
 	}
@@ -175,7 +179,7 @@ func (o *order) charge(t *ticket) {
 	c, line := t.client, t.client.class
 	cost := max(t.cost, minCost).Seconds()
 	o.clock = max(o.clock, line.start)
-	line.start += cost / line.weight
+	line.start += cost / o.weightOf(line)
 	line.clock = max(line.clock, c.start)
 	if c.key == returning {
 		// As many shares as the others have together: half.
@@ -184,6 +188,23 @@ func (o *order) charge(t *ticket) {
 	c.start += cost
 	heap.Fix(&line.active, c.index)
 	t.charged = c
+}
+
+// weightOf is the weight of a class beside those that wait now.
+func (o *order) weightOf(line *classLine) float64 {
+	if !line.half {
+		return line.weight
+	}
+	others := 0.0
+	for _, c := range o.classes {
+		if c != line && len(c.active) > 0 {
+			others += c.weight
+		}
+	}
+	if others == 0 {
+		return line.weight
+	}
+	return min(line.weight, others)
 }
 
 // ahead is the work that is done before t's turn comes: what its client has
@@ -202,13 +223,14 @@ func (o *order) ahead(t *ticket, newestFirst bool) time.Duration {
 	default:
 		own = c.cost
 	}
-	weights := line.weight
+	mine := o.weightOf(line)
+	weights := mine
 	for _, other := range o.classes {
 		if other != line && len(other.active) > 0 {
-			weights += other.weight
+			weights += o.weightOf(other)
 		}
 	}
-	return time.Duration(float64(own) * line.shares(c) * weights / line.weight)
+	return time.Duration(float64(own) * line.shares(c) * weights / mine)
 }
 
 // shares is what one part of the class is for c, which waits: the others together

@@ -41,6 +41,9 @@ func (q *Queue) takeLocked(t *ticket) {
 	q.unplaceLocked(t)
 	if t.ask.Upstream == "" {
 		q.waiting--
+		if t.half {
+			q.halfWaiting--
+		}
 	}
 }
 

@@ -22,20 +22,22 @@ import (
 
 // Queue is the one waiting line of a pool and the count of its slots.
 type Queue struct {
-	mu        sync.Mutex
-	cfg       Config        // mu
-	upstreams []*upstream   // mu; as configured; those taken away stay until their last slot is back
-	line      line          // mu; who waits for any upstream
-	holding   ticketList    // mu; who came while the pool was held; they go before line
-	waiting   int           // mu; tickets of requests, everywhere; <= depth
-	work      time.Duration // mu; expected cost of those that are not held
-	crowd     crowd         // mu; the clients that wait
-	seq       uint64        // mu; numbers arrivals
-	spare     []*ticket     // mu; for who comes next; <= maxSpare
-	held      bool          // mu; no upstream is ready
-	released  time.Time     // mu; when held ended last
-	turn      int           // mu; where ties among upstreams begin
-	waking    bool          // mu; a timer will dispatch
+	mu          sync.Mutex
+	cfg         Config        // mu
+	upstreams   []*upstream   // mu; as configured; those taken away stay until their last slot is back
+	line        line          // mu; who waits for any upstream
+	holding     ticketList    // mu; who came while the pool was held; they go before line
+	waiting     int           // mu; tickets of requests, everywhere; <= depth
+	work        time.Duration // mu; expected cost of those that are not held
+	halfUsed    int           // mu; slots out for classes that may have half of them
+	halfWaiting int           // mu; of waiting, theirs
+	crowd       crowd         // mu; the clients that wait
+	seq         uint64        // mu; numbers arrivals
+	spare       []*ticket     // mu; for who comes next; <= maxSpare
+	held        bool          // mu; no upstream is ready
+	released    time.Time     // mu; when held ended last
+	turn        int           // mu; where ties among upstreams begin
+	waking      bool          // mu; a timer will dispatch
 
 	costs    costs    // mu
 	standing standing // mu
@@ -259,6 +261,7 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err error) {
 	now := time.Now()
 	t.ask, t.at, t.seq = ask, now, q.seq
+	t.half = q.halfLocked(ask)
 	q.seq++
 	if ask.Again != nil {
 		t.at, t.seq = ask.Again.at, ask.Again.seq
@@ -310,10 +313,25 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	}
 	t.queue(until.Sub(now))
 	q.waiting++
+	if t.half {
+		q.halfWaiting++
+	}
 	q.placeLocked(t)
 	q.observeLocked(now)
 	q.wakeLocked()
 	return true, nil, nil
+}
+
+func (q *Queue) halfLocked(ask Ask) bool {
+	if ask.Upstream != "" {
+		return false // a probe
+	}
+	for _, c := range q.cfg.Classes {
+		if c.Name == ask.Class {
+			return c.Half
+		}
+	}
+	return false
 }
 
 // queue makes t ready to wait for at most d.

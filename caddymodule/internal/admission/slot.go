@@ -16,6 +16,7 @@ type Slot struct {
 	route    *route        // nil: a probe
 
 	back        bool          // q.mu
+	half        bool          // of a class that may have half of the slots
 	slow        bool          // q.mu; its route was slow when it was sent
 	still       time.Duration // q.mu; costs.still when it was sent
 	links[Slot]               // q.mu; in route.running

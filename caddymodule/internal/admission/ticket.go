@@ -11,6 +11,7 @@ type ticket struct {
 	route *route        // what it is expected to cost, and whether that is slow; nil: a probe
 	cost  time.Duration // expected when it was queued; what the sums count
 	stuck *upstream     // sticky: the one it waits for
+	half  bool          // Class.Half
 
 	// Where it waits: among the held, as one of a client's in an order, or, a
 	// probe, ahead of an upstream.
