@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,6 +34,12 @@ import (
 // dealt to it: a few round trips, in which a client sends its request.
 const handoverTime = 300 * time.Millisecond
 
+// steered are the addresses whose old socket may still be open.
+var steered struct {
+	sync.Mutex
+	addrs []string // mu
+}
+
 // handover is an event handler for "stopping", which Caddy emits, and waits for,
 // between the start of the new config and the stop of the old one.
 type handover struct{ log *zap.Logger }
@@ -42,8 +50,12 @@ func init() {
 	os.Setenv("GODEBUG", strings.Trim(os.Getenv("GODEBUG")+",multipathtcp=0", ","))
 }
 
-// listenForHandover must be called while the config is provisioned.
+// listenForHandover must be called while the config is provisioned: before its
+// sockets are bound.
 func listenForHandover(ctx caddy.Context) error {
+	if !settled() {
+		ctx.Logger().Warn("sockets of the config before last are still open; new connections may be reset while the last one stops")
+	}
 	app, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("app_proxy: %w", err)
@@ -53,22 +65,64 @@ func listenForHandover(ctx caddy.Context) error {
 
 // Handle implements caddyevents.Handler.
 func (h handover) Handle(ctx context.Context, _ caddy.Event) error {
-	steered, err := steer()
+	addrs, err := steer()
 	if err != nil {
 		h.log.Warn("new connections may be reset while the old config stops", zap.Error(err))
 	}
-	if steered > 0 {
+	if len(addrs) > 0 {
 		time.Sleep(handoverTime)
 	}
+	steered.Lock()
+	defer steered.Unlock()
+	steered.addrs = addrs
 	return nil
 }
 
+// settled waits until the sockets that connections were steered away from are
+// closed, and reports whether they are. Caddy does not wait for that. A third
+// socket would be bound beside both otherwise, and take the place of the first when
+// that is closed, so that the second, which is to stop next, got everything.
+func settled() bool {
+	steered.Lock()
+	defer steered.Unlock()
+	for deadline := time.Now().Add(handoverTime); len(steered.addrs) > 0; time.Sleep(time.Millisecond) {
+		groups, err := sharing()
+		if err != nil || !slices.ContainsFunc(steered.addrs, func(addr string) bool { return len(groups[addr]) > 1 }) {
+			steered.addrs = nil
+		} else if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
 // steer makes every group of listening TCP sockets that this process has two of
-// deal new connections to the second alone. It returns the number of groups.
-func steer() (int, error) {
+// deal new connections to the second alone. It returns the addresses of these.
+func steer() (addrs []string, err error) {
+	groups, err := sharing()
+	if err != nil {
+		return nil, err
+	}
+	for addr, group := range groups {
+		if len(group) < 2 {
+			continue
+		}
+		if len(group) > 2 {
+			return addrs, fmt.Errorf("steering %s: there are %d sockets", addr, len(group))
+		}
+		if err := steerToSecond(group[0]); err != nil {
+			return addrs, fmt.Errorf("steering %s: %w", addr, err)
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
+}
+
+// sharing finds the listening sockets that may share their address, by address.
+func sharing() (map[string][]int, error) {
 	sockets, err := listening()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	groups := make(map[string][]int)
 	for _, s := range sockets {
@@ -76,17 +130,7 @@ func steer() (int, error) {
 			groups[s.addr] = append(groups[s.addr], s.fd)
 		}
 	}
-	steered := 0
-	for key, group := range groups {
-		if len(group) != 2 {
-			continue
-		}
-		if err := steerToSecond(group[0]); err != nil {
-			return steered, fmt.Errorf("steering %s: %w", key, err)
-		}
-		steered++
-	}
-	return steered, nil
+	return groups, nil
 }
 
 // listener is a listening TCP socket of this process.
