@@ -30,7 +30,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func adapt(name, text string) (config []byte, warnings []string, err error) {
 	config, list, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": name})
 	for _, w := range list {
-		warnings = append(warnings, w.Message)
+		warnings = append(warnings, w.String())
 	}
 	return config, warnings, err
 }

@@ -2,13 +2,16 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -139,7 +142,7 @@ func parseAppProxy(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, er
 		return nil, explain(err)
 	}
 	for _, note := range h.absorb() {
-		warn(helper, place, note)
+		warn(helper, directive, note)
 	}
 	if err := h.check(); err != nil {
 		return nil, fmt.Errorf("%w, at %s", err, place)
@@ -416,14 +419,22 @@ func lastArg(d *caddyfile.Dispenser, name string) error {
 	return nil
 }
 
-// warn makes an adapt warning. Helper offers no way to add one but an error of
-// JSON encoding, so the warning is a value that cannot be encoded.
-func warn(helper httpcaddyfile.Helper, place, note string) {
-	helper.JSON(warning(place + ": app_proxy: " + note))
+// warn makes an adapt warning. Helper keeps its list to itself, and offers no way to
+// add to it but a value that cannot be encoded, of which it says so. So the list is
+// taken from it; should it have another name one day, the second way remains.
+func warn(helper httpcaddyfile.Helper, at caddyfile.Token, note string) {
+	w := caddyconfig.Warning{File: at.File, Line: at.Line, Directive: "app_proxy", Message: note}
+	list := reflect.ValueOf(helper).FieldByName("warnings")
+	if !list.IsValid() || list.Type() != reflect.TypeFor[*[]caddyconfig.Warning]() || list.IsNil() {
+		helper.JSON(warning(w.String()))
+		return
+	}
+	warnings := (*[]caddyconfig.Warning)(list.UnsafePointer())
+	*warnings = append(*warnings, w)
 }
 
 type warning string
 
-func (w warning) MarshalJSON() ([]byte, error) { return nil, fmt.Errorf("%s", string(w)) }
+func (w warning) MarshalJSON() ([]byte, error) { return nil, errors.New(string(w)) }
 
 var _ json.Marshaler = warning("")
