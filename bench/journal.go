@@ -2,144 +2,250 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// journalBench posts items one at a time, as the course's client does, while the
-// application, the proxy or both are stopped, killed, slow or broken, and looks
-// whether each item that was accepted is in the application once, in order.
+// journalBench looks whether what clients were told of their writes holds, and
+// what it costs: the real proxy, the real application with SQLite, real clients.
 func journalBench(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("journal", flag.ContinueOnError)
-	from := flags.String("items", "", "`file` with one JSON item per line (default ../shared/data/posts.jsonl, or made-up items where that is missing)")
-	count := flags.Int("count", 200, "how many items a round")
-	rounds := flags.Int("rounds", len(faults), "how many rounds; the kinds take turns")
-	only := flags.String("only", "", "one `kind`: "+strings.Join(faultNames(), ", "))
-	plot := flags.String("plot", "", "write backlog and latency of the rounds as SVG into this `folder`")
+	l := &journalLab{show: newProgress()}
+	which := flags.String("scenes", "all", "`names` of "+strings.Join(names(journalScenes), ", "))
+	only := flags.String("faults", "all", "`names` of "+strings.Join(names(faults), ", ")+"; poison takes a minute and a half, twice")
+	flags.StringVar(&l.from, "items", "", "`file` with one JSON item per line for the scenes that post one at a time (default made-up ones like them)")
+	flags.IntVar(&l.count, "count", 200, "items of a round of faults")
+	flags.IntVar(&l.rounds, "rounds", 100, "how often something is killed in kill; 100 take seven minutes")
+	flags.IntVar(&l.clients, "clients", 16, "clients that post at once in kill")
+	flags.Uint64Var(&l.seed, "seed", 1, "of the moments at which something is killed")
+	flags.IntVar(&l.entries, "entries", 1_000_000, "writes that flood keeps; a million take two to four minutes and 4 GB of disk")
+	flags.IntVar(&l.pairs, "pairs", 500, "writes of each kind in cost")
+	flags.StringVar(&l.caddy, "caddy", "", "a Caddy `binary` with Portner in it (default built from this repository)")
+	flags.StringVar(&l.out, "out", "", "write journal.json and an SVG for each scene to this `directory`")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	kinds := slices.Clone(faults)
-	if *only != "" {
-		kinds = slices.DeleteFunc(kinds, func(f fault) bool { return f.name != *only })
+	err := errors.Join(choose(&l.scenes, journalScenes, *which), choose(&l.faults, faults, *only))
+	for _, bound := range []struct {
+		name             string
+		value, low, high int
+	}{{"count", l.count, 10, 1000}, {"rounds", l.rounds, 1, 1000}, {"clients", l.clients, 1, 200}, {"entries", l.entries, 10_000, 5_000_000}, {"pairs", l.pairs, 20, 20_000}} {
+		if bound.value < bound.low || bound.value > bound.high {
+			err = errors.Join(err, fmt.Errorf("-%s is %d to %d", bound.name, bound.low, bound.high))
+		}
 	}
-	if *count < 10 || *rounds < 1 || len(kinds) == 0 {
-		fmt.Fprintln(flags.Output(), "-count is at least 10, -rounds at least 1, -only one of the kinds")
+	if err != nil {
+		fmt.Fprintln(flags.Output(), err)
 		return errUsage
+	}
+	return l.measureAndReport(ctx)
+}
+
+// A journalScene is one thing that is promised of the journal.
+type journalScene struct {
+	name  string
+	about string
+	run   func(*journalLab, context.Context) error
+}
+
+func (s journalScene) called() string { return s.name }
+
+var journalScenes = []journalScene{
+	{"faults", "items one at a time, while something is wrong for two fifths of them", (*journalLab).faultScene},
+	{"kill", "many clients at once, while proxy, application or both are killed with SIGKILL", (*journalLab).killScene},
+	{"down", "1000 items one at a time without an application, which then comes", (*journalLab).downScene},
+	{"flood", "256 clients write 1 KiB without an application, a million times", (*journalLab).floodScene},
+	{"cost", "a write that is kept and one that is not, side by side", (*journalLab).costScene},
+}
+
+// journalLab is where the scenes play, one after the other. Not for concurrent use.
+type journalLab struct {
+	scenes  []journalScene
+	faults  []fault
+	from    string
+	caddy   string
+	out     string
+	count   int
+	rounds  int
+	clients int
+	seed    uint64
+	entries int
+	pairs   int
+
+	b      binaries
+	dir    string
+	stages int
+	show   *progress
+	given  []Item // from a file
+	result JournalResult
+}
+
+// JournalResult is what -out gets as journal.json.
+type JournalResult struct {
+	Started  time.Time  `json:"started"`
+	CPUs     int        `json:"cpus"`
+	Go       string     `json:"go"`
+	Items    string     `json:"items"`
+	Seed     uint64     `json:"seed"`
+	Faults   []FaultRow `json:"faults,omitempty"`
+	Kills    []KillRow  `json:"kills,omitempty"`
+	Down     *DownRow   `json:"down,omitempty"`
+	Flood    *FloodRow  `json:"flood,omitempty"`
+	Cost     *CostRow   `json:"cost,omitempty"`
+	Verdicts []Verdict  `json:"verdicts"`
+}
+
+// measureAndReport reports a part of it after Ctrl-C.
+func (l *journalLab) measureAndReport(ctx context.Context) (err error) {
+	if l.out != "" {
+		if err := os.MkdirAll(l.out, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := l.prepare(ctx); err != nil {
+		return err
+	}
+	defer os.RemoveAll(l.dir)
+	for _, s := range l.scenes {
+		if err = s.run(l, ctx); err != nil {
+			err = fmt.Errorf("%s: %w", s.name, err)
+			break
+		}
+	}
+	l.show.clear()
+	return errors.Join(err, l.report())
+}
+
+func (l *journalLab) prepare(ctx context.Context) error {
+	l.result = JournalResult{Started: time.Now().UTC().Truncate(time.Second), CPUs: runtime.NumCPU(), Go: runtime.Version(), Seed: l.seed, Items: "made up"}
+	if l.from != "" {
+		var err error
+		if l.given, err = readItems(l.from); err != nil {
+			return err
+		}
+		l.result.Items = fmt.Sprintf("%d from %s", len(l.given), filepath.Base(l.from))
 	}
 	root, err := moduleRoot()
 	if err != nil {
 		return err
 	}
-	items, source, err := loadItems(*from, root, *count)
-	if err != nil {
+	if l.dir, err = os.MkdirTemp("", "portner-bench-"); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "portner-bench-")
-	if err != nil {
+	l.show.say("building")
+	if err = l.build(ctx, root); err != nil {
+		os.RemoveAll(l.dir)
+	}
+	l.show.clear()
+	return err
+}
+
+func (l *journalLab) build(ctx context.Context, root string) (err error) {
+	if l.caddy == "" {
+		l.b, err = build(ctx, root, l.dir)
 		return err
 	}
-	defer os.RemoveAll(dir)
-	show := newProgress()
-	show.say("building")
-	b, err := build(ctx, root, dir)
-	show.clear()
-	if err != nil {
-		return err
+	l.b = binaries{caddy: l.caddy, webapp: filepath.Join(l.dir, "webapp")}
+	return goBuild(ctx, root, "-o", l.b.webapp, "./webapp")
+}
+
+// items are the given ones, or made-up ones of their nature, count at the most.
+func (l *journalLab) items(count int) []Item {
+	if l.given == nil {
+		return makeItems(count)
 	}
-	fmt.Printf("%s, one at a time, patience %v\n", source, patience)
-	fmt.Println("round  kind         accepted  tries  delivered  lost  duplicated  disorder  late       p50       p99       max  drained")
-	var broken []error
-	for n := range *rounds {
-		kind := kinds[n%len(kinds)]
-		r := &journalRound{number: n + 1, fault: kind, items: items, dir: filepath.Join(dir, strconv.Itoa(n)), b: b}
-		err := r.run(ctx, show)
-		show.clear()
-		if err != nil {
-			return fmt.Errorf("round %d, %s: %w", r.number, kind.name, err)
+	return l.given[:min(count, len(l.given))]
+}
+
+// newSite is a site with an empty database and an empty journal.
+func (l *journalLab) newSite(behind, options string) (*journalSite, error) {
+	l.stages++
+	return newJournalSite(l.b, filepath.Join(l.dir, strconv.Itoa(l.stages)), behind, options)
+}
+
+// forget removes the folders of a site that has ended.
+func (l *journalLab) forget(s *journalSite) { os.RemoveAll(s.dir) }
+
+// promised notes whether a promise held.
+func (l *journalLab) promised(scene, says string, held bool, format string, args ...any) {
+	v := Verdict{Says: says, App: scene, Measured: fmt.Sprintf(format, args...), Is: met}
+	if !held {
+		v.Is = missed
+	}
+	l.result.Verdicts = append(l.result.Verdicts, v)
+}
+
+func (l *journalLab) draw(name string, c chart) error {
+	if l.out == "" {
+		return nil
+	}
+	c.note += "; " + time.Now().UTC().Format(time.DateOnly)
+	return os.WriteFile(filepath.Join(l.out, name+".svg"), c.svg(), 0o644)
+}
+
+// report prints the verdicts, and writes everything where it is wanted.
+func (l *journalLab) report() error {
+	l.judgeRounds()
+	fmt.Println()
+	for _, v := range l.result.Verdicts {
+		fmt.Printf("%-6s  %s: %s: %s\n", v.Is, v.App, v.Says, v.Measured)
+	}
+	if l.out != "" {
+		text, err := json.MarshalIndent(l.result, "", "\t")
+		if err := errors.Join(err, os.WriteFile(filepath.Join(l.out, "journal.json"), append(text, '\n'), 0o644)); err != nil {
+			return err
 		}
-		fmt.Println(r)
-		broken = append(broken, r.broken())
-		if *plot != "" {
-			if err := os.WriteFile(filepath.Join(*plot, fmt.Sprintf("journal-%s.svg", kind.name)), r.chart().svg(), 0o644); err != nil {
-				return err
-			}
-		}
-		os.RemoveAll(r.dir)
 	}
-	if err := errors.Join(broken...); err != nil {
-		return fmt.Errorf("%w:\n%w", errBroken, err)
+	if slices.ContainsFunc(l.result.Verdicts, func(v Verdict) bool { return v.Is == missed }) {
+		return errBroken
 	}
 	return nil
 }
 
-// A fault begins when a fifth of the items has been posted and ends at three
-// fifths.
-type fault struct {
-	name       string
-	begin, end func(*journalRound, context.Context) error
-}
-
-var faults = []fault{
-	{"none", nothing, nothing},
-	{"app-stopped", (*journalRound).stopAppFor, (*journalRound).startAppFor},
-	{"app-killed", (*journalRound).killAppFor, (*journalRound).startAppFor},
-	{"app-slow", mode(gateSlow), mode(gateOpen)},
-	{"app-500", mode(gateBroken), mode(gateOpen)},
-	{"proxy-killed", (*journalRound).restartProxy, (*journalRound).restartProxy},
-	{"both-killed", (*journalRound).killBoth, (*journalRound).startAppFor},
-}
-
-func faultNames() (names []string) {
-	for _, f := range faults {
-		names = append(names, f.name)
+// judgeRounds judges faults and kills, which a run that was ended early has a
+// part of.
+func (l *journalLab) judgeRounds() {
+	if rows := l.result.Faults; len(rows) > 0 {
+		var all Audit
+		var broken []string
+		for _, r := range rows {
+			all = all.sum(r.Audit)
+			if r.Broken != "" {
+				broken = append(broken, r.Fault+", "+r.Rhythm+": "+r.Broken)
+			}
+		}
+		l.promised("faults", "what was accepted is in the application once, as it was posted, in order", len(broken) == 0,
+			"%d rounds, %d accepted; %s", len(rows), all.Accepted, orNone(broken))
 	}
-	return names
-}
-
-func nothing(*journalRound, context.Context) error { return nil }
-
-func mode(m gateMode) func(*journalRound, context.Context) error {
-	return func(r *journalRound, _ context.Context) error { r.gate.set(m); return nil }
-}
-
-// outcome of a round, as a line and as what it breaks.
-func (r *journalRound) String() string {
-	l := latencyOf(r.took)
-	return fmt.Sprintf("%5d  %-12s %8d %6d %10d %5d %11d %9d %5d %6.2f ms %6.2f ms %6.2f ms %6.2f s", r.number, r.fault.name,
-		r.accepted, len(r.took), r.accepted-len(r.found.Missing), len(r.found.Missing), len(r.found.Repeated), r.disorder, r.late, l.P50, l.P99, l.Max, r.drained.Seconds())
-}
-
-func (r *journalRound) broken() error {
-	if r.found.none() && r.disorder == 0 {
-		return nil
+	if rows := l.result.Kills; len(rows) > 0 {
+		var all Audit
+		kills, broken := 0, []string(nil)
+		for _, r := range rows {
+			all = all.sum(r.Audit)
+			kills += len(r.Kills)
+			if r.Broken != "" {
+				broken = append(broken, fmt.Sprintf("round %d: %s", r.Round, r.Broken))
+			}
+		}
+		l.promised("kill", "0 lost, 0 stored twice, order kept", len(broken) == 0,
+			"%d rounds, %d kills, %d accepted, %d lost, %d twice, %d out of order; %s", len(rows), kills, all.Accepted, len(all.Lost), len(all.Twice), len(all.Disorder), orNone(broken))
 	}
-	return fmt.Errorf("round %d, %s: %d missing, %d repeated, %d wrong, %d out of order", r.number, r.fault.name,
-		len(r.found.Missing), len(r.found.Repeated), len(r.found.Wrong), r.disorder)
 }
 
-// chart is the round over its items: what was accepted and not yet delivered, and
-// how long each try took.
-func (r *journalRound) chart() chart {
-	var took []float64
-	for _, t := range r.took {
-		took = append(took, milliseconds(t))
+func orNone(broken []string) string {
+	if len(broken) == 0 {
+		return "nothing broken"
 	}
-	return chart{
-		title: fmt.Sprintf("Journal: %s, %d items one at a time", r.fault.name, len(r.items)),
-		note:  fmt.Sprintf("patience %v; the fault lasts from a fifth to three fifths of the items; %s", patience, time.Now().UTC().Format(time.DateOnly)),
-		rows: [][]panel{{
-			{title: "accepted, not delivered", x: "try", y: "items", ticks: numbered(len(r.backlog)), every: max(1, len(r.backlog)/5), series: []series{{"backlog", r.backlog}}},
-			{title: "latency of a post", x: "try", y: "ms", ticks: numbered(len(took)), every: max(1, len(took)/5), series: []series{{"latency", took}}, wanted: milliseconds(patience)},
-		}},
-	}
+	return strings.Join(first(broken, 5), "; ")
 }
 
 func numbered(n int) (ticks []string) {
