@@ -32,6 +32,7 @@ func (p *Pages) notices(c echo.Context, s shelf) ([]notice, error) {
 	if err != nil {
 		return nil, err
 	}
+	dependsOn(c, append(tagsOf(part.Items), s.tag())...)
 	origin := p.originOf(c)
 	all := make([]notice, len(part.Items))
 	for i, it := range part.Items {

@@ -73,6 +73,7 @@ func (p *Pages) showItem(c echo.Context, status int, id news.ID, answer *form) e
 	case v.Me != nil && v.Item.May.Reply:
 		v.Answer = replyForm(t.Item)
 	}
+	dependsOn(c, news.ThreadTag(t.Item.Root))
 	return p.show(c, status, "item", v)
 }
 

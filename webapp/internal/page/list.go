@@ -1,10 +1,12 @@
 package page
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -15,7 +17,7 @@ import (
 )
 
 // perList is how many entries a page of a list shows; Hacker News shows as many.
-const perList = 30
+const perList = store.FirstPart
 
 // shelf is a list in the navigation.
 type shelf struct {
@@ -37,8 +39,12 @@ var shelves = []shelf{
 	{"/comments", "Comments", "/comments", store.Said, "What has been said last, everywhere."},
 }
 
+// tag says what comes onto the list.
+func (s shelf) tag() news.Tag { return news.ListTag(cmp.Or(string(s.of), "front")) }
+
 type listView struct {
 	view
+	tag     news.Tag // of what comes onto it; "" for a list that nobody else keeps
 	Heading string
 	Quiet   bool   // the navigation says the heading already
 	Intro   string // below the heading
@@ -64,7 +70,7 @@ func (p *Pages) shelf(s shelf) echo.HandlerFunc {
 		if s.Path == "/" {
 			v.Title = ""
 		}
-		v.About, v.Feed = s.about, s.Feed
+		v.About, v.Feed, v.tag = s.about, s.Feed, s.tag()
 		return p.list(c, v, store.Listing{Of: s.of})
 	}
 }
@@ -75,6 +81,7 @@ func (p *Pages) from(c echo.Context) error {
 		return fmt.Errorf("page: site %q: %w", site, store.ErrNoSuchList)
 	}
 	v := listView{view: p.view(c, "From "+site, ""), Heading: "From " + site, Empty: "Nothing from here has been posted."}
+	v.tag = news.SiteTag(strings.ToLower(site))
 	return p.list(c, v, store.Listing{Of: store.FromSite, Site: site})
 }
 
@@ -106,6 +113,10 @@ func (p *Pages) list(c echo.Context, v listView, l store.Listing) error {
 	part, err := p.store.List(c.Request().Context(), l)
 	if err != nil {
 		return err
+	}
+	// Later parts of a list move with the ranks of all that is before them.
+	if v.tag != "" && l.After == "" {
+		dependsOn(c, append(tagsOf(part.Items), v.tag)...)
 	}
 	return p.showList(c, v, part)
 }
@@ -180,6 +191,7 @@ func (p *Pages) past(c echo.Context) error {
 	said := day.Format("2 January 2006")
 	v := listView{view: p.view(c, said, "/past"), Heading: said, Empty: "Nothing was posted on this day.",
 		Day: &dayView{Day: day.Format(isoDay), Last: today.Format(isoDay)}}
+	v.tag = news.DayTag(day)
 	if day.After(firstDay) {
 		v.Day.Before = "/past?day=" + day.AddDate(0, 0, -1).Format(isoDay)
 	}

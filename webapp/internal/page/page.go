@@ -12,12 +12,15 @@ package page
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"hash/fnv"
 	"html/template"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -178,10 +181,47 @@ func (p *Pages) show(c echo.Context, status int, name string, data any) error {
 	return send(c, status, echo.MIMETextHTMLCharsetUTF8, b.Bytes())
 }
 
-// send says how long the answer is, so that HEAD does too.
+// send says how long the answer is, so that HEAD does too. What visitors get has
+// an ETag, so that whoever has kept it need not be sent it again.
 func send(c echo.Context, status int, mime string, body []byte) error {
-	c.Response().Header().Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
+	h := c.Response().Header()
+	if status == http.StatusOK && session.User(c) == nil {
+		h.Set("ETag", etag(body))
+	}
+	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
 	return c.Blob(status, mime, body)
+}
+
+// etag is a strong validator: the same bytes have the same in every process.
+func etag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`
+}
+
+// HeaderTags names what a page depends on, for whoever keeps it.
+const HeaderTags = "Cache-Tag"
+
+// dependsOn says by which changes the page becomes old. The door keeps no page
+// that does not say it, and none of somebody who is logged in.
+func dependsOn(c echo.Context, tags ...news.Tag) {
+	if session.User(c) != nil {
+		return
+	}
+	slices.Sort(tags)
+	var b strings.Builder
+	b.WriteString(string(news.Everything))
+	for _, tag := range slices.Compact(tags) {
+		b.WriteString(", " + string(tag))
+	}
+	c.Response().Header().Set(HeaderTags, b.String())
+}
+
+// tagsOf are those of items that are shown.
+func tagsOf(items []news.Item) (tags []news.Tag) {
+	for _, it := range items {
+		tags = append(tags, it.Tags()[0])
+	}
+	return tags
 }
 
 func static(c echo.Context) error {

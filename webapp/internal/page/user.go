@@ -57,6 +57,7 @@ func (p *Pages) user(c echo.Context) error {
 	v.Mine = v.Me != nil && v.Me.Name == u.Name
 	v.Tabs = tabs(u.Name, v.Me, "")
 	v.Address, v.About = "/user/"+u.Name, summary(u.About)
+	dependsOn(c, news.UserTag(u.Name))
 	return p.show(c, http.StatusOK, "user", v)
 }
 
@@ -81,6 +82,7 @@ func (p *Pages) userList(s userShelf) echo.HandlerFunc {
 		}
 		v := listView{view: p.view(c, s.name+" of "+u.Name, ""), Heading: s.name + " of " + u.Name, Empty: s.empty, Tabs: tabs(u.Name, viewer, s.word)}
 		v.Unlisted = s.private
+		v.tag = news.UserTag(u.Name)
 		return p.list(c, v, store.Listing{Of: s.of, User: u.Name})
 	}
 	if s.private {

@@ -11,15 +11,18 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/portner/portner/webapp/internal/api"
+	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/page"
 	"github.com/portner/portner/webapp/internal/store"
 )
 
 // memory keeps what visitors were shown last. A page is the same for all of
-// them until something is committed, and making it costs ten times what
+// them until something of it changes, and making it costs ten times what
 // sending it does.
 //
-// Always: a kept page is older than no commit of this process, and than a
-// second at most, because other processes may write too and pages say how old
+// Always: a kept page is older than no commit of this process that changed
+// something of it (by its tags; without them, than no commit at all), and than
+// a second at most, because other processes may write too and pages say how old
 // things are. Only what a visitor gets without a cookie is kept, at most
 // maxPages of them and maxBytes of memory.
 type memory struct {
@@ -33,7 +36,8 @@ type memory struct {
 
 type kept struct {
 	at      time.Time
-	version int64
+	version int64        // changes that had been committed before it was made
+	marks   []store.Mark // of its tags
 	header  http.Header
 	body    []byte
 }
@@ -70,12 +74,15 @@ func (m *memory) middleware(next echo.HandlerFunc) echo.HandlerFunc {
 		// Before the page is made: what is committed meanwhile makes it old.
 		version, _ := m.store.Shared()
 		now := time.Now()
-		w := &copying{ResponseWriter: c.Response().Writer}
+		w := &copying{ResponseWriter: c.Response().Writer, have: r.Header["If-None-Match"]}
 		c.Response().Writer = w
 		err = next(c)
 		c.Response().Writer = w.ResponseWriter
 		if h := c.Response().Header(); err == nil && c.Response().Status == http.StatusOK && !w.tooLong && h.Get("Set-Cookie") == "" && h.Get("Cache-Control") == "" {
-			m.keep(name, kept{at: now, version: version, header: own(h), body: w.body.Bytes()})
+			m.keep(name, kept{at: now, version: version, marks: marksOf(h), header: own(h), body: w.body.Bytes()})
+		}
+		if w.same {
+			c.Response().Status, c.Response().Size = http.StatusNotModified, 0 // for the log
 		}
 		return err
 	}
@@ -109,7 +116,7 @@ func (m *memory) await(ctx context.Context, name string) (p *kept, mine chan str
 func (m *memory) lead(name string, version int64) (p *kept, mine chan struct{}, others <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if p, ok := m.pages[name]; ok && p.version >= version && time.Since(p.at) < keptFor {
+	if p, ok := m.pages[name]; ok && m.good(p, version) && time.Since(p.at) < keptFor {
 		return &p, nil, nil
 	}
 	if others, ok := m.made[name]; ok {
@@ -126,10 +133,16 @@ func (m *memory) lead(name string, version int64) (p *kept, mine chan struct{}, 
 func (m *memory) find(name string, version int64) *kept {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if p, ok := m.pages[name]; ok && p.version >= version {
+	if p, ok := m.pages[name]; ok && m.good(p, version) {
 		return &p
 	}
 	return nil
+}
+
+// good reports whether a page has in it what was committed when there were that
+// many changes.
+func (m *memory) good(p kept, version int64) bool {
+	return p.version >= version || p.marks != nil && m.store.Fresh(p.marks, p.version)
 }
 
 // follow lets go those who wait for a page.
@@ -144,6 +157,9 @@ func (p *kept) send(c echo.Context) error {
 	h := c.Response().Header()
 	for name, values := range p.header {
 		h[name] = values
+	}
+	if same(c.Request().Header["If-None-Match"], h.Get("ETag")) {
+		return c.NoContent(http.StatusNotModified)
 	}
 	return c.Blob(http.StatusOK, p.header.Get(echo.HeaderContentType), p.body)
 }
@@ -161,13 +177,22 @@ func remembered(path string) bool {
 
 // own are the headers that belong to the page and not to one answer.
 func own(h http.Header) http.Header {
-	page := make(http.Header)
-	for _, name := range []string{echo.HeaderContentType, "Etag", "Last-Modified", "Link", "Content-Security-Policy"} {
+	kept := make(http.Header)
+	for _, name := range []string{echo.HeaderContentType, "Etag", page.HeaderTags} {
 		if values := h.Values(name); len(values) > 0 {
-			page[http.CanonicalHeaderKey(name)] = values
+			kept[http.CanonicalHeaderKey(name)] = values
 		}
 	}
-	return page
+	return kept
+}
+
+func marksOf(h http.Header) (marks []store.Mark) {
+	for tag := range strings.SplitSeq(h.Get(page.HeaderTags), ", ") {
+		if tag != "" {
+			marks = append(marks, store.MarkOf(news.Tag(tag)))
+		}
+	}
+	return marks
 }
 
 func (m *memory) keep(name string, p kept) {
@@ -198,11 +223,22 @@ func (m *memory) forgetLocked(name string) {
 	delete(m.pages, name)
 }
 
-// copying keeps what is written, up to maxPage.
+// copying keeps what is written, up to maxPage, and sends it unless the client
+// has it.
 type copying struct {
 	http.ResponseWriter
+	have    []string // If-None-Match
+	same    bool     // as what the client has
 	body    bytes.Buffer
 	tooLong bool
+}
+
+func (w *copying) WriteHeader(status int) {
+	if status == http.StatusOK && same(w.have, w.Header().Get("ETag")) {
+		w.same, status = true, http.StatusNotModified
+		w.Header().Del(echo.HeaderContentLength)
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *copying) Write(b []byte) (int, error) {
@@ -211,7 +247,26 @@ func (w *copying) Write(b []byte) (int, error) {
 	} else {
 		w.body.Write(b)
 	}
+	if w.same {
+		return len(b), nil
+	}
 	return w.ResponseWriter.Write(b)
+}
+
+// same reports whether a client that sent If-None-Match has the page with this
+// ETag (RFC 9110, 13.1.2: compared weakly).
+func same(have []string, etag string) bool {
+	if etag == "" {
+		return false
+	}
+	for _, line := range have {
+		for one := range strings.SplitSeq(line, ",") {
+			if one = strings.TrimPrefix(strings.TrimSpace(one), "W/"); one == etag || one == "*" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (w *copying) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -40,7 +40,7 @@ func New(st *store.Store, log *zap.Logger, origin string) (*Server, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = answerError(log, pages)
 	e.IPExtractor = echo.ExtractIPFromXFFHeader() // of the door, which stands in a private network
-	e.Use(requestID, s.measured, logged(log), recovered, secured, bounded, shared(st), known(sessions), newMemory(st).middleware)
+	e.Use(requestID, s.measured, logged(log), recovered, secured, bounded, shared, known(sessions), newMemory(st).middleware)
 	reads := []string{http.MethodGet, http.MethodHead}
 	e.Match(reads, "/up", up)
 	e.Match(reads, "/ready", s.ready)

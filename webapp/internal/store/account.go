@@ -139,6 +139,7 @@ func (s *Store) SetProfile(ctx context.Context, u news.User) error {
 	}
 	return s.change(ctx, func(w *work) error {
 		_, err := w.exec("set profile", setProfile, u.Name, u.About, number(u.ShowDead))
+		w.touch(news.UserTag(u.Name))
 		return err
 	})
 }

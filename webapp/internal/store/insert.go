@@ -33,7 +33,7 @@ const (
 	countWaiting = waitingFor + `SELECT count(*) FROM items WHERE id IN (SELECT id FROM waiting) AND kind = 'comment'`
 	attach       = waitingFor + `UPDATE items SET root = $2 WHERE id IN (SELECT id FROM waiting)`
 
-	standing      = `id, points, replies, flags, created_at, heads`
+	standing      = `id, points, replies, flags, created_at, heads, shelf`
 	readStandings = `SELECT ` + standing + ` FROM items WHERE id IN ids($1)`
 	readStanding  = `SELECT ` + standing + ` FROM items WHERE id = $1`
 	moveItem      = `UPDATE items SET points = $2, replies = $3, flags = $4, rank = $5, best = $6 WHERE id = $1`
@@ -96,13 +96,14 @@ func (w *work) placed(it news.Item, here map[news.ID]news.ID) news.Item {
 	return it
 }
 
-// insert stores new items and tells their threads.
-func (w *work) insert(items []news.Item) error {
+// insert stores new items and tells their threads. touched are the tags of
+// each.
+func (w *work) insert(items []news.Item) (touched [][]news.Tag, err error) {
 	rows := make([][]any, len(items))
 	for i, it := range items {
 		seq, err := w.nextSeq()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		rank, best, link := 0.0, 0.0, ""
 		if it.Kind.Heads() {
@@ -112,15 +113,49 @@ func (w *work) insert(items []news.Item) error {
 			it.At.UnixMilli(), number(it.Kind.Heads()), it.Points, rank, best, it.Site, link, string(it.Shelf)}
 	}
 	if err := w.execAll("add items", addItem, rows); err != nil {
-		return err
+		return nil, err
 	}
 	w.unfound = w.unfound || len(items) > 0
-	return w.count(items)
+	risen, err := w.count(items)
+	if err != nil {
+		return nil, err
+	}
+	touched = make([][]news.Tag, len(items))
+	for i, it := range items {
+		if it.Kind.Heads() {
+			lists, err := w.risen(it.Shelf, it.Rank(it.At), it.Best(it.At))
+			if err != nil {
+				return nil, err
+			}
+			risen[it.ID] = append(risen[it.ID], lists...)
+		}
+		touched[i] = append(arrival(it), risen[it.Root]...)
+	}
+	return touched, nil
+}
+
+// arrival are the tags of what a new item is on at once.
+func arrival(it news.Item) []news.Tag {
+	tags := append(it.Tags(), news.UserTag(it.By))
+	switch {
+	case it.Kind.Heads():
+		tags = append(tags, news.ListTag(string(Newest)), news.DayTag(it.At))
+		if it.Site != "" {
+			tags = append(tags, news.SiteTag(it.Site))
+		}
+	case it.Kind == news.Comment:
+		tags = append(tags, news.ListTag(string(Said)))
+		if it.Root != 0 {
+			tags = append(tags, news.HeadTag(it.Root)) // which counts it
+		}
+	}
+	return tags
 }
 
 // count gives threads what new items bring: themselves, and the replies that
-// have waited for them.
-func (w *work) count(items []news.Item) error {
+// have waited for them. risen are the tags of the lists on which that moves a
+// thread.
+func (w *work) count(items []news.Item) (risen map[news.ID][]news.Tag, err error) {
 	ids := make([]news.ID, len(items))
 	for i, it := range items {
 		ids[i] = it.ID
@@ -133,8 +168,9 @@ func (w *work) count(items []news.Item) error {
 		return none, err
 	}
 	if err := w.each(ids, "look for waiting replies", scan, findAwaited); err != nil {
-		return err
+		return nil, err
 	}
+	waited := make(map[news.ID]bool)
 	gained := make(map[news.ID]int)
 	for _, it := range items {
 		if it.Root == 0 {
@@ -146,14 +182,21 @@ func (w *work) count(items []news.Item) error {
 		if awaited[it.ID] {
 			n, err := w.attach(it)
 			if err != nil {
-				return err
+				return nil, err
 			}
+			waited[it.Root] = true
 			if n > 0 {
 				gained[it.Root] += n
 			}
 		}
 	}
-	return w.replied(gained)
+	if risen, err = w.replied(gained); err != nil {
+		return nil, err
+	}
+	for root := range waited {
+		risen[root] = append(risen[root], news.ThreadTag(0), news.ThreadTag(root), news.HeadTag(root))
+	}
+	return risen, nil
 }
 
 // attach brings what has waited for an item into its thread, and says how many
@@ -167,22 +210,34 @@ func (w *work) attach(it news.Item) (comments int, err error) {
 }
 
 // replied counts new comments in the heads of their threads, which move up.
-func (w *work) replied(gained map[news.ID]int) error {
+// risen are the tags of the lists that this shows on.
+func (w *work) replied(gained map[news.ID]int) (risen map[news.ID][]news.Tag, err error) {
+	risen = make(map[news.ID][]news.Tag, len(gained))
 	if len(gained) == 0 {
-		return nil
+		return risen, nil
 	}
-	rows := make([][]any, 0, len(gained))
+	heads := make([]head, 0, len(gained))
 	scan := func(r *sql.Rows) (none struct{}, err error) {
 		h, err := scanHead(r)
-		h.Replies += gained[h.id]
-		rank, _ := h.ranks()
-		rows = append(rows, []any{h.id, h.Replies, rank})
+		heads = append(heads, h)
 		return none, err
 	}
 	if err := w.each(slices.Sorted(maps.Keys(gained)), "read standings", scan, readStandings); err != nil {
-		return err
+		return nil, err
 	}
-	return w.execAll("move items", moveReplied, rows)
+	rows := make([][]any, len(heads))
+	for i, h := range heads {
+		h.Replies += gained[h.id]
+		rank, _ := h.ranks()
+		rows[i] = []any{h.id, h.Replies, rank}
+		if !h.heads {
+			continue
+		}
+		if risen[h.id], err = w.risen(h.shelf, rank, lowest); err != nil { // the best are those of votes
+			return nil, err
+		}
+	}
+	return risen, w.execAll("move items", moveReplied, rows)
 }
 
 // head is what ranks an item.
@@ -191,10 +246,11 @@ type head struct {
 	news.Standing
 	at    int64
 	heads bool
+	shelf news.Shelf
 }
 
 func scanHead(rows *sql.Rows) (h head, err error) {
-	return h, rows.Scan(&h.id, &h.Points, &h.Replies, &h.Flags, &h.at, &h.heads)
+	return h, rows.Scan(&h.id, &h.Points, &h.Replies, &h.Flags, &h.at, &h.heads, &h.shelf)
 }
 
 func (h head) ranks() (rank, best float64) {
@@ -205,16 +261,25 @@ func (h head) ranks() (rank, best float64) {
 	return h.Rank(at), h.Best(at)
 }
 
-// move changes an item's standing and with it its place in the lists.
+// move changes an item's standing and with it its place in the lists, which it
+// touches; the tags of the item itself are the caller's to touch.
 func (w *work) move(id news.ID, how func(*news.Standing)) error {
 	found, err := many(w.ctx, w.at, "read standing", scanHead, readStanding, id)
 	if err != nil || len(found) == 0 {
 		return err
 	}
 	h := found[0]
+	was, wasBest := h.ranks()
 	how(&h.Standing)
 	rank, best := h.ranks()
-	_, err = w.exec("move item", moveItem, id, h.Points, h.Replies, h.Flags, rank, best)
+	if _, err = w.exec("move item", moveItem, id, h.Points, h.Replies, h.Flags, rank, best); err != nil || !h.heads {
+		return err
+	}
+	if rank < was || best < wasBest {
+		clear(w.floors)
+	}
+	risen, err := w.risen(h.shelf, rank, best)
+	w.touch(risen...)
 	return err
 }
 

@@ -82,10 +82,15 @@ func (s *Store) Vote(ctx context.Context, name string, id news.ID, value int) er
 		if err := w.mark(name, "vote", id, value); err != nil {
 			return err
 		}
+		w.touch(it.Tags()...)
+		if it.Kind.Heads() {
+			w.touch(news.DayTag(it.At)) // which goes by points
+		}
 		if it.Kind != news.PollOption { // a choice, which says nothing about its author
 			if _, err := w.exec("move karma", addKarma, it.By, value-before); err != nil {
 				return err
 			}
+			w.touch(news.UserTag(it.By))
 		}
 		return w.move(id, func(st *news.Standing) { st.Points += value - before })
 	})
@@ -116,6 +121,7 @@ func (s *Store) Flag(ctx context.Context, name string, id news.ID, on bool) erro
 				return err
 			}
 		}
+		w.touch(it.Tags()...)
 		return w.move(id, func(st *news.Standing) { st.Flags = max(0, st.Flags+value-before) })
 	})
 }
@@ -142,6 +148,9 @@ func (s *Store) remember(ctx context.Context, name, what string, id news.ID, on 
 		if before == number(on) {
 			return nil
 		}
+		if what == "favourite" { // others see those
+			w.touch(news.UserTag(name))
+		}
 		return w.mark(name, what, id, number(on))
 	})
 }
@@ -160,8 +169,10 @@ func (s *Store) Kill(ctx context.Context, name string, id news.ID, dead bool) er
 			return &news.Refusal{Why: "This has been deleted."}
 		case dead:
 			_, err := w.exec("kill item", setState, id, news.Dead)
+			w.touch(it.Tags()...)
 			return err
 		}
+		w.touch(news.Everything) // it comes back wherever it was
 		if _, err := w.exec("revive item", setState, id, news.Alive); err != nil {
 			return err
 		}

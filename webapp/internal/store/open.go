@@ -65,6 +65,7 @@ type Store struct {
 	wg      sync.WaitGroup
 
 	commits, committed atomic.Int64 // transactions, and the changes in them
+	touches            touches
 }
 
 // busyTimeout is how long a statement of SQLite waits for another process.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/portner/portner/webapp/internal/news"
@@ -79,7 +80,9 @@ func (s *Store) Submit(ctx context.Context, name string, d news.Draft) (id news.
 			o := news.Item{ID: id + 1 + news.ID(i), Kind: news.PollOption, Parent: id, By: name, Title: option}
 			items = append(items, w.placed(o, here))
 		}
-		return w.insert(items)
+		touched, err := w.insert(items)
+		w.touch(slices.Concat(touched...)...)
+		return err
 	})
 	if err != nil {
 		return 0, err
@@ -174,6 +177,13 @@ func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft)
 			return err
 		}
 		_, err = w.exec("edit item", editItem, id, d.Title, d.Text, d.URL, site, link, shelf, w.now.UnixMilli())
+		w.touch(it.Tags()...)
+		if site != "" && site != it.Site {
+			w.touch(news.SiteTag(site))
+		}
+		if shelf != news.NoShelf && shelf != it.Shelf {
+			w.touch(news.ListTag(string(shelfList[shelf])))
+		}
 		return err
 	})
 }
@@ -197,6 +207,7 @@ func (s *Store) Delete(ctx context.Context, name string, id news.ID) error {
 			return err
 		}
 		_, err = w.exec("delete item", deleteItem, id, news.Deleted, w.now.UnixMilli())
+		w.touch(it.Tags()...)
 		return err
 	})
 }

@@ -73,9 +73,10 @@ func (s *Store) takeAll(w *work, posts []*change, out []error) error {
 	if err != nil {
 		return err
 	}
-	items := make([]news.Item, 0, len(posts))
+	items, from := make([]news.Item, 0, len(posts)), make([]*change, 0, len(posts))
 	for i, c := range posts {
 		p := c.post
+		c.touched = nil
 		if _, known := here[p.ID]; known {
 			continue
 		}
@@ -87,9 +88,13 @@ func (s *Store) takeAll(w *work, posts []*change, out []error) error {
 			}
 		}
 		it := news.Item{ID: p.ID, Kind: p.Kind, Parent: p.Parent, By: p.By, Title: p.Title, Body: p.Body, URL: p.URL}
-		items = append(items, w.placed(it, here))
+		items, from = append(items, w.placed(it, here)), append(from, c)
 	}
-	return w.insert(items)
+	touched, err := w.insert(items)
+	for i := range touched {
+		from[i].touched = touched[i]
+	}
+	return err
 }
 
 func (s *Store) newcomer(w *work, p *news.Post, fresh string) error {

@@ -27,6 +27,7 @@ type change struct {
 	fresh string // what to store of the secret of a post's new user; "" where he is known
 	do    func(*work) error
 
+	touched []news.Tag  // what it has changed; for who waits on done
 	claimed atomic.Bool // by the writer, or by a caller who leaves
 	done    chan error  // buffered
 }
@@ -43,8 +44,10 @@ type work struct {
 	now  time.Time
 	conn *sql.Conn
 
-	seq     int64 // of the last item; 0: not read yet
-	unfound bool  // there are items that the search does not know
+	seq     int64            // of the last item; 0: not read yet
+	unfound bool             // there are items that the search does not know
+	touched []news.Tag       // by the change that runs
+	floors  map[List]float64 // of ranked lists; not read yet where there is none
 }
 
 const (
@@ -75,7 +78,7 @@ func (s *Store) wait(ctx context.Context, c *change) error {
 	}
 	select {
 	case err := <-c.done:
-		return err
+		return c.said(ctx, err)
 	case <-ctx.Done():
 	case <-s.closed: // the writer has ended and looks at nothing any more
 	}
@@ -85,7 +88,14 @@ func (s *Store) wait(ctx context.Context, c *change) error {
 		}
 		return unavailable("wait for the writer", ctx.Err())
 	}
-	return <-c.done // it is being done: say what became of it
+	return c.said(ctx, <-c.done) // it is being done: say what became of it
+}
+
+func (c *change) said(ctx context.Context, err error) error {
+	if err == nil {
+		touched(ctx, c.touched)
+	}
+	return err
 }
 
 // writer ends with Close, after what it has begun.
@@ -168,7 +178,8 @@ func (s *Store) commit(all []*change) (results []error, err error) {
 	}
 	defer tx.Rollback() // no-op after the commit
 	var missed []string
-	w := &work{at: at{base: s.w, tx: tx, miss: &missed, bound: make(map[string]*sql.Stmt)}, conn: conn, ctx: ctx, now: time.Now()}
+	w := &work{at: at{base: s.w, tx: tx, miss: &missed, bound: make(map[string]*sql.Stmt)}, conn: conn, ctx: ctx, now: time.Now(),
+		floors: make(map[List]float64)}
 	if s.w.postgres { // several processes write in turns
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", lockWrite); err != nil {
 			return results, unavailable("lock", errors.Join(errNotBegun, err))
@@ -190,7 +201,10 @@ func (s *Store) commit(all []*change) (results []error, err error) {
 		return results, unavailable("commit", err)
 	}
 	s.commits.Add(1)
-	s.committed.Add(int64(len(all)))
+	version := s.committed.Add(int64(len(all)))
+	for _, c := range all {
+		s.touches.note(c.touched, version)
+	}
 	if s.wal != nil {
 		s.wal.wrote(conn)
 	}
@@ -221,9 +235,11 @@ func (s *Store) some(w *work, all []*change, results []error, from int) (next in
 	if next > from {
 		return next, s.takeAll(w, all[from:next], results[from:next])
 	}
+	w.touched = nil
 	if results[from] = all[from].do(w); errors.Is(results[from], ErrUnavailable) {
 		return from, results[from]
 	}
+	all[from].touched = w.touched
 	return from + 1, nil
 }
 
