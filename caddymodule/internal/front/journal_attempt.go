@@ -176,7 +176,10 @@ func (f *Front) tryNow(w http.ResponseWriter, x *exchange, live *journal.Live) *
 	}
 	go func() { // ends with the exchange, which Whole and Abandon bound, or with the journal
 		defer close(a.done)
-		o := f.attempt(f.cfg.Journaling.Life(), b, live.Entry(), 1, a.rec)
+		ctx, cancel := context.WithCancel(f.cfg.Journaling.Life())
+		defer cancel()
+		live.OnDrop(cancel)
+		o := f.attempt(ctx, b, live.Entry(), 1, a.rec)
 		if over && o.Answer == nil {
 			a.err = http.ErrAbortHandler
 		}

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"go.uber.org/zap"
 )
 
 // BenchmarkAppend is durable appends of 1 KiB by 256 clients at once, to the real
@@ -121,7 +119,7 @@ func BenchmarkMillion(b *testing.B) {
 // BenchmarkPipeline is the same bytes through Pebble's own commit pipeline, which
 // groups the syncs of its callers: what a committer of our own is measured against.
 func BenchmarkPipeline(b *testing.B) {
-	e, err := openEngine(b.TempDir(), vfs.Default, zap.NewNop())
+	e, err := openEngine(b.TempDir(), Options{}.withDefaults())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"go.uber.org/zap"
 )
 
 // pebbleStore is the store in a folder.
@@ -65,12 +63,12 @@ const lazySync = 20 * time.Millisecond
 // formatVersion is in the store; another one is not opened.
 const formatVersion = 1
 
-func openStore(dir string, fs vfs.FS, secret []byte, log *zap.Logger) (*pebbleStore, error) {
-	seal, err := newSealer(secret)
+func openStore(dir string, opts Options) (*pebbleStore, error) {
+	seal, err := newSealer(opts.Secret)
 	if err != nil {
 		return nil, err
 	}
-	e, err := openEngine(dir, fs, log)
+	e, err := openEngine(dir, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -270,7 +270,7 @@ func (j *Journal) deliver(send Send, l *lane) bool {
 	}
 	h.tries.attempts++
 	j.counts.attempts.Add(1)
-	o := send(j.ctx, e, h.tries.attempts)
+	o := send(l.try.ctx, e, h.tries.attempts)
 	if j.ctx.Err() != nil && !o.Kind.Final() {
 		j.release(l)
 		return false // it was us who ended it
@@ -324,7 +324,7 @@ func (j *Journal) take(l *lane, h head) (*Entry, bool) {
 		j.mu.Unlock()
 		return nil, false
 	}
-	l.sending = h.seq
+	l.sending, l.try = h.seq, newTry(j.ctx)
 	j.mu.Unlock()
 
 	e, err := j.store.load(h.seq)
@@ -350,7 +350,14 @@ func (j *Journal) take(l *lane, h head) (*Entry, bool) {
 func (j *Journal) release(l *lane) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	l.sending = 0
+	l.sentLocked()
+}
+
+// sentLocked ends what a worker does with an entry.
+func (l *lane) sentLocked() {
+	l.try.cancel()
+	close(l.try.ended)
+	l.sending, l.try = 0, nil
 }
 
 // attempted decides what an attempt means for the entry.
@@ -374,7 +381,7 @@ func (j *Journal) attempted(l *lane, e *Entry, t tries, o Outcome) bool {
 	}
 	l.backOff(now, now.Add(max(backoff(l.misses+1), o.After)))
 	t.next = l.due
-	l.sending = 0
+	l.sentLocked()
 	j.mu.Unlock()
 	j.store.note(e, t, func(error) {}) // what is forgotten is only counted anew
 	return false
@@ -415,7 +422,8 @@ func (j *Journal) end(l *lane, e *Entry, t tries, d ending) {
 	j.mu.Lock()
 	l.held[e.Seq] = live
 	j.durable++
-	l.sending, l.misses, l.due, l.mark = 0, 0, time.Time{}, -1
+	l.sentLocked()
+	l.misses, l.due, l.mark = 0, time.Time{}, -1
 	j.mu.Unlock()
 	switch d.reason {
 	case "":

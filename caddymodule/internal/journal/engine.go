@@ -42,12 +42,18 @@ type engine struct {
 const maxDamages = 16
 
 // openEngine opens or creates the store in dir.
-func openEngine(dir string, fs vfs.FS, log *zap.Logger) (*engine, error) {
-	if err := prepareFolder(dir, fs); err != nil {
+func openEngine(dir string, o Options) (*engine, error) {
+	if o.Existing {
+		if _, err := o.fs.Stat(dir); err != nil {
+			return nil, fmt.Errorf("journal: look at folder: %w", err)
+		}
+	}
+	if err := prepareFolder(dir, o.fs); err != nil {
 		return nil, err
 	}
-	e := &engine{dir: dir, fs: fs, log: log, failed: make(chan struct{})}
-	opts := e.options(fs)
+	e := &engine{dir: dir, fs: o.fs, log: o.Log, failed: make(chan struct{})}
+	opts := e.options(o.fs)
+	opts.ErrorIfNotExists = o.Existing
 	db, err := e.openPebble(opts)
 	if err != nil {
 		e.unlock()
@@ -147,6 +153,8 @@ func (e *engine) openError(err error) error {
 	switch {
 	case errors.Is(err, ErrInUse), errors.Is(err, ErrDamaged):
 		return err
+	case errors.Is(err, pebble.ErrDBDoesNotExist):
+		return fmt.Errorf("journal: open %s: %w: %w", e.dir, os.ErrNotExist, err)
 	case pebble.IsCorruptionError(err):
 		place := walPlace.FindString(fmt.Sprintf("%+v", err))
 		return fmt.Errorf("%w: %s: %s (%w)", ErrDamaged, e.dir, place, err)

@@ -268,7 +268,9 @@ var (
 	ErrKeyReused = errors.New("journal: key used for another request")
 	// ErrNotFound: no such entry, or no longer.
 	ErrNotFound = errors.New("journal: no such entry")
-	// ErrBusy: the entry is being sent; come again.
+	// ErrNotDead: the entry is no dead letter: it is tried by itself, or delivered.
+	ErrNotDead = errors.New("journal: no dead letter")
+	// ErrBusy: the entry is being sent for its client; come again.
 	ErrBusy = errors.New("journal: entry is being sent")
 	// ErrSecret: the key file is not the one that the entries were sealed with.
 	ErrSecret = errors.New("journal: wrong or missing key")

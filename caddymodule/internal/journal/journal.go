@@ -27,6 +27,7 @@ type Journal struct {
 	durable  int64          // mu; open entries that are in some lane's held
 	queue    laneQueue      // mu; lanes that wait for a worker
 	working  int            // mu; <= parallel
+	flying   int            // mu; requests' own attempts that run
 	unlisted bool           // mu; the store may have open entries of lanes that lanes has not
 	cursor   Hash           // mu; how far the store's lanes have been listed
 	listAt   time.Time      // mu; when the next step of that may be
@@ -55,6 +56,11 @@ type Options struct {
 	// ObserveAppend, if set, is told how long each Append took that succeeded.
 	ObserveAppend func(time.Duration)
 
+	// Existing opens what is there, and makes nothing: os.ErrNotExist, if there is
+	// none. Whoever opens a journal again that is being mended must not find the
+	// gap in which its folder is exchanged, and fill it with an empty one.
+	Existing bool
+
 	fs       vfs.FS // nil: the disk
 	maxLanes int
 }
@@ -69,6 +75,15 @@ const (
 // Open opens the journal in a folder, or makes one there, for this process
 // alone. Nothing is delivered before Deliver.
 func Open(dir string, opts Options) (*Journal, error) {
+	opts = opts.withDefaults()
+	s, err := openStore(dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	return newJournal(s, opts), nil
+}
+
+func (opts Options) withDefaults() Options {
 	if opts.Log == nil {
 		opts.Log = zap.NewNop()
 	}
@@ -81,11 +96,7 @@ func Open(dir string, opts Options) (*Journal, error) {
 	if opts.maxLanes <= 0 {
 		opts.maxLanes = defaultMaxLanes
 	}
-	s, err := openStore(dir, opts.fs, opts.Secret, opts.Log)
-	if err != nil {
-		return nil, err
-	}
-	return newJournal(s, opts), nil
+	return opts
 }
 
 func newJournal(s store, opts Options) *Journal {
@@ -185,6 +196,18 @@ func (j *Journal) Alive() { j.answered.Add(1) }
 
 // Err is why the journal takes nothing, or nil.
 func (j *Journal) Err() error { return j.store.failure() }
+
+// Failed is closed when the journal takes nothing any more.
+func (j *Journal) Failed() <-chan struct{} { return j.store.failedC() }
+
+// Idle reports whether no attempt runs, of a worker or a request. Whoever opens a
+// failed journal anew waits for that before Deliver, or an entry would be sent
+// twice at once.
+func (j *Journal) Idle() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.working == 0 && j.flying == 0
+}
 
 // Close stops the delivery and closes the store. Attempts that run see their
 // context end; what they come to is not waited for, and is tried again after the

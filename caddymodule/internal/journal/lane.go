@@ -2,6 +2,7 @@ package journal
 
 import (
 	"container/heap"
+	"context"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type lane struct {
 
 	busy    bool   // a worker has it
 	sending uint64 // seq of what the worker sends; 0: nothing
+	try     *try   // the attempt at it
 	blocked bool   // its next entry is accepted, and still being sent by its request
 
 	due    time.Time // when a worker may look at it
@@ -28,6 +30,18 @@ type lane struct {
 	mark   int64     // Journal.answered at the last attempt that failed
 	seen   int       // order of equals in the queue
 	at     int       // place in the queue; -1: not there
+}
+
+// try is an attempt that can be called off.
+type try struct {
+	ctx    context.Context // a worker's
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the entry is free again
+}
+
+func newTry(parent context.Context) *try {
+	ctx, cancel := context.WithCancel(parent)
+	return &try{ctx, cancel, make(chan struct{})}
 }
 
 // Backoff of a lane: doubled with each attempt that comes to nothing.

@@ -33,7 +33,10 @@ func (j *Journal) List(state State, after uint64, n int) (briefs []Brief, err er
 	n = min(max(n, 1), MaxList)
 	err = j.store.scan(state, after, func(e *Entry, d *ending) bool {
 		b := Brief{ID: e.ID, Seq: e.Seq, State: state, Route: e.Route, Lane: e.Lane, Method: e.Method, URI: e.URI, Bytes: len(e.Body), Arrived: e.Arrived}
-		if d != nil {
+		if d == nil {
+			known, _ := j.store.find(e.ID) // how often is not worth failing for
+			b.Attempts = known.Attempts
+		} else {
 			b.Attempts, b.Reason, b.Ended = d.attempts, d.reason, d.at
 			if d.answer != nil {
 				b.Status = d.answer.Status
@@ -103,14 +106,14 @@ func maskHeader(h map[string][]string) map[string][]string {
 }
 
 // Retry opens a dead letter again. It goes before all of its lane that came
-// later, and its age no longer counts.
+// later, and its age no longer counts. ErrNotDead: it is none.
 func (j *Journal) Retry(ctx context.Context, id ID) error {
 	status, err := j.store.find(id)
 	if err != nil {
 		return err
 	}
 	if status.State != Dead {
-		return ErrNotFound
+		return ErrNotDead
 	}
 	e, err := j.read(status)
 	if err != nil {
@@ -132,8 +135,10 @@ func (j *Journal) revived(e *Entry) {
 	j.backlogLocked(j.laneLocked(e.lane()), e.Seq)
 }
 
-// Drop removes an entry that is dead, or not delivered and not being sent:
-// otherwise ErrBusy. This, and nothing else, loses an accepted write.
+// Drop removes an entry that is dead, or not delivered. An attempt that runs is
+// called off; what the application has got of it by then cannot be taken back.
+// ErrBusy while its client waits for an answer. This, and nothing else, loses an
+// accepted write.
 func (j *Journal) Drop(ctx context.Context, id ID) error {
 	status, err := j.store.find(id)
 	if err != nil {
@@ -144,13 +149,9 @@ func (j *Journal) Drop(ctx context.Context, id ID) error {
 	}
 	release := func() {}
 	if status.State == Undelivered {
-		e, err := j.store.load(status.Seq)
+		live, err := j.seize(ctx, status.Seq)
 		if err != nil {
 			return err
-		}
-		live, ok := j.claim(e)
-		if !ok {
-			return ErrBusy
 		}
 		release = func() {
 			j.mu.Lock()
@@ -165,6 +166,52 @@ func (j *Journal) Drop(ctx context.Context, id ID) error {
 		})
 	})
 }
+
+// seize holds an open entry, whoever sends it.
+func (j *Journal) seize(ctx context.Context, seq uint64) (*Live, error) {
+	for {
+		e, err := j.store.load(seq)
+		if err != nil {
+			return nil, err
+		}
+		if live, ok := j.claim(e); ok {
+			return live, nil
+		}
+		ended, err := j.callOff(e)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return nil, errors.Join(ErrBusy, ctx.Err())
+		}
+	}
+}
+
+// callOff ends the attempt at an accepted entry, which may take a moment.
+func (j *Journal) callOff(e *Entry) (ended <-chan struct{}, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	l := j.laneLocked(e.lane())
+	t := l.try
+	if live := l.held[e.Seq]; live != nil {
+		if t = live.try; !live.accepted || !live.running {
+			return nil, ErrBusy
+		}
+	} else if l.sending != e.Seq { // let go just now
+		return over, nil
+	}
+	t.cancel()
+	return t.ended, nil
+}
+
+// over is the end of what has ended.
+var over = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // await waits for a change, or for the end of ctx, which does not undo it.
 func (j *Journal) await(ctx context.Context, submit func(done func(error))) error {

@@ -56,8 +56,8 @@ func TestRetryAndDropAreTheOnlyWaysOut(t *testing.T) {
 	if err := j.Drop(ctx, live.Entry().ID); !errors.Is(err, ErrBusy) {
 		t.Fatalf("%v, want ErrBusy: its request has it", err)
 	}
-	if err := j.Retry(ctx, live.Entry().ID); !errors.Is(err, ErrNotFound) {
-		t.Fatalf("%v, want ErrNotFound: it is no dead letter", err)
+	if err := j.Retry(ctx, live.Entry().ID); !errors.Is(err, ErrNotDead) {
+		t.Fatalf("%v, want ErrNotDead", err)
 	}
 	if err := j.Drop(ctx, gone); err != nil {
 		t.Fatal(err)

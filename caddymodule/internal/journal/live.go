@@ -1,6 +1,9 @@
 package journal
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Live is an entry in the hands of its own request: it is sent by that request,
 // and by nobody else, until it is accepted and its attempt has ended.
@@ -18,6 +21,7 @@ type Live struct {
 	begun     bool
 	running   bool // an attempt
 	over      bool // it has ended, and the store will know
+	try       *try // while it runs
 }
 
 // Entry is what was kept. Nobody may change it.
@@ -92,9 +96,19 @@ func (l *Live) Begin() bool {
 		return false
 	}
 	l.begun, l.running = true, true
+	l.try = &try{cancel: func() {}, ended: make(chan struct{})}
+	j.flying++
 	l.tries.attempts++
 	j.counts.attempts.Add(1)
 	return true
+}
+
+// OnDrop lets cancel be called if the entry is dropped while its attempt runs. It
+// is called between Begin and End.
+func (l *Live) OnDrop(cancel context.CancelFunc) {
+	l.j.mu.Lock()
+	defer l.j.mu.Unlock()
+	l.try.cancel = cancel
 }
 
 // Accept says that the client is told so now. True: tell it. False: it has been
@@ -144,14 +158,17 @@ func (l *Live) End(o Outcome) bool {
 		return false
 	}
 	l.running = false
+	j.flying--
 	if l.accepted {
 		l.lane.late--
 	}
 	if !o.Kind.Final() {
 		l.failedLocked(o, now)
+		close(l.try.ended)
 		j.mu.Unlock()
 		return false
 	}
+	close(l.try.ended)
 	l.over = true
 	accepted := l.accepted
 	j.freeLocked(l.lane)

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
-	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -98,6 +96,12 @@ func chunk(b []byte, number uint32) (data []byte, kind byte, size int) {
 		return nil, 0, 0
 	}
 	return b[header:size], kind, size
+}
+
+// isEnd reports whether Pebble has closed the log here: with the head of an empty
+// chunk of the next one.
+func isEnd(b []byte, number uint32) bool {
+	return len(b) >= recyclableSize && binary.LittleEndian.Uint16(b[4:]) == 0 && binary.LittleEndian.Uint32(b[7:]) == number+1
 }
 
 func nextChunk(block []byte, from int, number uint32) int {
@@ -192,120 +196,4 @@ func readFile(fs vfs.FS, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(f)
-}
-
-// Salvage makes a new journal of all that can be read of a damaged one, which is
-// moved aside and kept, and returns where to. The new one has the entries that
-// are not delivered, and the dead letters; answers that were kept are not taken
-// along, so repeats of what was delivered are delivered again.
-func Salvage(dir string, opts Options) (aside string, entries int, err error) {
-	fs := opts.fs
-	if fs == nil {
-		fs = vfs.Default
-	}
-	aside = freeName(fs, dir+".damaged")
-	if err := fs.Rename(dir, aside); err != nil {
-		return "", 0, fmt.Errorf("journal: move %s aside: %w", dir, err)
-	}
-	reading := freeName(fs, dir+".reading")
-	defer fs.RemoveAll(reading)
-	if entries, err = salvage(fs, aside, reading, dir, opts); err != nil {
-		_ = fs.RemoveAll(dir) // it was made just now, of what is in aside
-		err = fmt.Errorf("journal: salvage %s: %w", dir, err)
-		if back := fs.Rename(aside, dir); back != nil {
-			return aside, 0, fmt.Errorf("%w; it is in %s now: %w", err, aside, back)
-		}
-		return "", 0, err
-	}
-	return aside, entries, nil
-}
-
-func freeName(fs vfs.FS, name string) string {
-	for i := 1; ; i++ {
-		free := fmt.Sprintf("%s-%d", name, i)
-		if _, err := fs.Stat(free); err != nil {
-			return free
-		}
-	}
-}
-
-func salvage(fs vfs.FS, aside, reading, dir string, opts Options) (entries int, err error) {
-	if err := copyMended(fs, aside, reading); err != nil {
-		return 0, err
-	}
-	from, err := Open(reading, opts)
-	if err != nil {
-		return 0, err
-	}
-	defer from.Close()
-	to, err := Open(dir, opts)
-	if err != nil {
-		return 0, err
-	}
-	for _, state := range []State{Undelivered, Dead} {
-		results := make(chan error, 1)
-		scanned := from.store.scan(state, 0, func(e *Entry, d *ending) bool {
-			to.store.restore(e, d, func(err error) { results <- err })
-			if err = <-results; err == nil {
-				entries++
-			}
-			return err == nil
-		})
-		if err == nil {
-			err = scanned
-		}
-	}
-	if closed := to.Close(); err == nil {
-		err = closed
-	}
-	return entries, err
-}
-
-// copyMended copies a store, its logs without what cannot be read.
-func copyMended(fs vfs.FS, from, to string) error {
-	if err := fs.MkdirAll(to, 0o700); err != nil {
-		return err
-	}
-	names, err := fs.List(from)
-	if err != nil {
-		return err
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		source, target := fs.PathJoin(from, name), fs.PathJoin(to, name)
-		if number, ok := logNumber(name); ok {
-			err = mendLog(fs, source, target, uint32(number))
-		} else if name != "LOCK" {
-			err = vfs.Copy(fs, source, target)
-		}
-		if err != nil {
-			return fmt.Errorf("copy %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func mendLog(fs vfs.FS, from, to string, number uint32) error {
-	b, err := readFile(fs, from)
-	if err != nil {
-		return err
-	}
-	f, err := fs.Create(to, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	records, _ := readLog(b, number)
-	w := logWriter(record.NewLogWriter, f, number)
-	for _, rec := range records {
-		if _, err := w.WriteRecord(rec.data); err != nil {
-			_ = w.Close()
-			return err
-		}
-	}
-	return w.Close()
-}
-
-// logWriter calls Pebble's NewLogWriter, the type of whose number has no name outside.
-func logWriter[N ~uint64](open func(io.Writer, N, record.LogWriterConfig) *record.LogWriter, f vfs.File, number uint32) *record.LogWriter {
-	return open(f, N(number), record.LogWriterConfig{WriteWALSyncOffsets: func() bool { return true }})
 }

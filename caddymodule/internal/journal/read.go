@@ -178,7 +178,7 @@ func (s *pebbleStore) scan(state State, after uint64, each func(*Entry, *ending)
 		for _, seq := range seqs {
 			after = seq
 			e, d, err := s.read(kind, seq)
-			if errors.Is(err, ErrDamaged) {
+			if errors.Is(err, ErrDamaged) || errors.Is(err, ErrSecret) { // the key was tried at Open
 				s.damage(fmt.Sprintf("entry %d", seq), err)
 				continue
 			}
