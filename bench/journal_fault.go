@@ -118,10 +118,32 @@ func (r *faultRound) run(ctx context.Context, l *journalLab) (err error) {
 	if err := errors.Join(r.startApp(ctx), r.site.startProxy(ctx)); err != nil {
 		return err
 	}
+	stop := r.readMeanwhile(ctx)
+	defer stop()
 	if err := r.postAll(ctx, l.show); err != nil {
 		return err
 	}
 	return r.look(ctx, l)
+}
+
+// readMeanwhile asks for a page now and then: an application that answers nobody
+// else has no poison.
+func (r *faultRound) readMeanwhile(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { // ends with stop
+		defer close(ended)
+		client := r.site.client(time.Second)
+		defer client.CloseIdleConnections()
+		for ctx.Err() == nil {
+			get(client, r.site.url+"/latest") // any answer is one
+			wait(ctx, 50*time.Millisecond)
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // postAll posts each item until it is accepted: a client that was told nothing
@@ -198,28 +220,14 @@ func (r *faultRound) settled() error {
 // backoff that doubles up to 30 s, and over a minute at least.
 const poisonPatience = 150 * time.Second
 
-// look waits for the deliveries, and reads what the application has then. Other
-// requests come meanwhile: an application that answers nobody has no poison.
+// look waits for the deliveries, and reads what the application has then.
 func (r *faultRound) look(ctx context.Context, l *journalLab) error {
 	most := 60 * time.Second
 	if r.fault.dead > 0 {
 		most = poisonPatience
 		l.show.say("%s, %s: waiting up to %v for the dead letter", r.fault.name, r.rhythm.name, most)
 	}
-	others, stop := context.WithCancel(ctx)
-	asked := make(chan struct{})
-	go func() { // ends with others
-		defer close(asked)
-		client := r.site.client(time.Second)
-		for others.Err() == nil {
-			get(client, r.site.url+"/latest") // any answer is one
-			wait(others, 100*time.Millisecond)
-		}
-		client.CloseIdleConnections()
-	}()
 	drained, err := r.site.drain(ctx, most)
-	stop()
-	<-asked
 	if err != nil && !errors.Is(err, errUndelivered) { // what is missing will be counted
 		return err
 	}
