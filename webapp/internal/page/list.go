@@ -167,9 +167,10 @@ func address(c echo.Context, pairs ...string) string {
 
 // dayView leads from a past day to its neighbours.
 type dayView struct {
-	Day          string // 2026-01-31
-	Last         string // the newest there is
+	Day          string // 2026-01-31, or what was typed instead
+	First, Last  string // there are
 	Before, Next string // addresses; "" where there is none
+	Wrong        string // with what was typed
 }
 
 const isoDay = "2006-01-02"
@@ -182,15 +183,15 @@ var firstDay = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
 func (p *Pages) past(c echo.Context) error {
 	today := time.Now().UTC().Truncate(24 * time.Hour)
 	day := today.AddDate(0, 0, -1)
-	if s := c.QueryParam("day"); s != "" {
+	if typed := parameter(c, "day"); typed != "" {
 		var err error
-		if day, err = time.Parse(isoDay, s); err != nil || day.Before(firstDay) || day.After(today) {
-			return fmt.Errorf("page: day %q: %w", s, store.ErrNoSuchList)
+		if day, err = time.Parse(isoDay, typed); err != nil || day.Before(firstDay) || day.After(today) {
+			return p.noSuchDay(c, typed, today)
 		}
 	}
 	said := day.Format("2 January 2006")
 	v := listView{view: p.view(c, said, "/past"), Heading: said, Empty: "Nothing was posted on this day.",
-		Day: &dayView{Day: day.Format(isoDay), Last: today.Format(isoDay)}}
+		Day: &dayView{Day: day.Format(isoDay), First: firstDay.Format(isoDay), Last: today.Format(isoDay)}}
 	v.tag = news.DayTag(day)
 	if day.After(firstDay) {
 		v.Day.Before = "/past?day=" + day.AddDate(0, 0, -1).Format(isoDay)
@@ -199,6 +200,14 @@ func (p *Pages) past(c echo.Context) error {
 		v.Day.Next = "/past?day=" + day.AddDate(0, 0, 1).Format(isoDay)
 	}
 	return p.list(c, v, store.Listing{Of: store.OfDay, Day: day})
+}
+
+func (p *Pages) noSuchDay(c echo.Context, typed string, today time.Time) error {
+	first, last := firstDay.Format(isoDay), today.Format(isoDay)
+	v := listView{view: p.view(c, "Past", "/past"), Heading: "Past", Day: &dayView{Day: typed, First: first, Last: last,
+		Wrong: "Day must be a day from " + first + " to " + last + "."}}
+	v.Unlisted = true
+	return p.show(c, http.StatusUnprocessableEntity, "list", v)
 }
 
 // search finds what holds all words. Its form sends a GET, so that a result

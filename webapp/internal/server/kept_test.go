@@ -262,6 +262,13 @@ func TestChangeDropsOnlyWhatItShowsOn(t *testing.T) {
 		drops("a story", ctx(func(ctx context.Context) error {
 			return k.store.Take(ctx, news.Post{ID: 102, Kind: news.Story, By: "other", Secret: "x", Title: "x", URL: "https://site1.example/x"})
 		}), "/", "/front.rss", "/newest", "/best", "/from?site=site1.example", "/past?day=2000-01-02")
+		time.Sleep(24 * time.Hour)
+		for id := news.ID(200); id < 240; id++ { // a day on which 30 do not show all
+			k.take(id, 0)
+		}
+		all = append(all, "/past?day=2000-01-03")
+		drops("a vote for what the page of its day does not show", ctx(func(ctx context.Context) error { return k.store.Vote(ctx, "bob", 200, 1) }),
+			"/", "/front.rss", "/best", "/past?day=2000-01-03", "/user/sim")
 		drops("what has come back to life", ctx(func(ctx context.Context) error { return k.store.Kill(ctx, "bob", 2, false) }), all...)
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/html"
+
 	"github.com/portner/portner/webapp/internal/store"
 )
 
@@ -175,7 +177,7 @@ func TestWhatIsWrongIsSaidBesideItAndNothingIsStored(t *testing.T) {
 		ann, nobody := visit().register("ann"), visit()
 		story := ann.submit("Mine", "", "x")
 		said := ann.say(story, "Something")
-		long := strings.Repeat("x", 81)
+		long, tried := strings.Repeat("x", 81), make(attempts)
 		for _, row := range []struct {
 			who       *visitor
 			path, id  string
@@ -203,10 +205,17 @@ func TestWhatIsWrongIsSaidBesideItAndNothingIsStored(t *testing.T) {
 			{nobody, "/register", "register", []string{"name", "ANN", "password", password}, 409, "name", "Name is somebody else's already.", []string{"password"}},
 			{nobody, "/login", "login", []string{"name", "ann", "password", "wrong"}, 403, "", "Name or password is wrong.", []string{"password"}},
 			{nobody, "/login", "login", []string{"name", "nobody", "password", ""}, 403, "", "Name or password is wrong.", []string{"password"}},
+			{ann, "/item/" + story + "/edit", "edit", []string{"title", "x", "url", "//a.org/"}, 422, "url", "Address must begin with http:// or https:// and name a host.", nil},
+			{ann, "/item/" + story + "/edit", "edit", []string{"title", "x", "text", strings.Repeat("x", 40_001)}, 422, "text", "Text is 40001 characters long; the longest is 40000.", nil},
+			{ann, "/settings", "secret", []string{"old", "wrong wrong wrong", "password", password + "2"}, 422, "old", "Old password is wrong.", []string{"old", "password"}},
+			{nobody, "/past", "past", []string{"day", "1999-12-31"}, 422, "day", "Day must be a day from 2000-01-01 to 2000-01-01.", nil},
+			{nobody, "/past", "past", []string{"day", "yesterday"}, 422, "day", "Day must be a day from 2000-01-01 to 2000-01-01.", nil},
 			{nobody, "/search", "search", []string{"q", strings.Repeat("x", 501)}, 422, "q", "Please search for fewer words: this is longer than 500 bytes.", nil},
 		} {
 			before := everything(t, st)
-			v := row.who.open(row.path).fill(row.id, row.typed...)
+			v := row.who.open(row.path)
+			tried.form(v, row.id, row.field)
+			v.fill(row.id, row.typed...)
 			what := fmt.Sprintf("%s of %s with %.40q", row.id, row.path, row.typed)
 			if v.status != row.status {
 				t.Errorf("%s: %s, want %d", what, v.answered(), row.status)
@@ -233,11 +242,55 @@ func TestWhatIsWrongIsSaidBesideItAndNothingIsStored(t *testing.T) {
 			if everything(t, st) != before {
 				t.Errorf("%s: something was stored", what)
 			}
-			if v.header.Get("Cache-Control") == "" && row.id != "search" {
+			if h := v.header; h.Get("Cache-Control") == "" && h.Get("Portner-Cache-Control") != "" || h.Get("Cache-Control") == "" && v.cookie != "" {
 				t.Errorf("%s: a cache may keep the answer", what)
 			}
 		}
+		tried.all(t, ann, story)
 	})
+}
+
+// attempts are the fields of forms that somebody filled in wrongly, by the
+// address that they are sent to; "" is a form that is wrong as a whole.
+type attempts map[string]map[string]bool
+
+func (a attempts) form(v *visitor, id, field string) {
+	v.t.Helper()
+	form := v.find(func(n *html.Node) bool { return n.Data == "form" && attr(n, "id") == id })
+	if form == nil {
+		v.t.Fatalf("%s has no form %q", v.at, id)
+	}
+	action := attr(form, "action")
+	if a[action] == nil {
+		a[action] = make(map[string]bool)
+	}
+	a[action][field] = true
+	for n := range form.Descendants() {
+		asks := n.Data == "textarea" || n.Data == "select" || n.Data == "input" && attr(n, "type") != "hidden" && !hasAttr(n, "hidden")
+		if name := attr(n, "name"); asks && !a[action][name] && attr(n, "type") != "checkbox" { // a box is ticked or not
+			a[action][name] = false
+		}
+	}
+}
+
+// all fails the test where a field was left out, or a form: what the site takes
+// is asked of its routes.
+func (a attempts) all(t *testing.T, v *visitor, story string) {
+	t.Helper()
+	for action, fields := range a {
+		for name, tried := range fields {
+			if !tried && !fields[""] {
+				t.Errorf("%s: nobody has typed anything wrong into %q", action, name)
+			}
+		}
+	}
+	// Those that ask nothing. A value that no button has is tried by TestWhatOthersPostedStaysTheirs.
+	buttons := []string{"/logout", "/delete", "/vote", "/flag", "/favourite", "/hide", "/kill"}
+	for _, path := range posts(t, v, story) {
+		if button := slices.ContainsFunc(buttons, func(b string) bool { return strings.HasSuffix(path, b) }); !button && a[path] == nil {
+			t.Errorf("nobody has filled in wrongly what is sent to %s", path)
+		}
+	}
 }
 
 func TestWhoeverIsTooFastKeepsWhatHeTyped(t *testing.T) {
@@ -345,7 +398,7 @@ func TestDaysLeadToTheirNeighbours(t *testing.T) {
 		v := visit().open("/past").sees("1 January 2000", "Of the first day", "The day after →").seesNot("The day before")
 		v.open("/past?day=2000-01-02").sees("← The day before").seesNot("Of the first day", "The day after")
 		for _, day := range []string{"2000-01-03", "1999-12-31", "2000-02-30", "x", "0000-00-00"} {
-			if v.open("/past?day=" + day); v.status != 404 {
+			if v.open("/past?day=" + day); v.status != 422 {
 				t.Errorf("%s", v.answered())
 			}
 		}
