@@ -156,7 +156,7 @@ func (d *delivery) failed(err error) (unreached bool) {
 		d.end(0)
 		return true
 	}
-	if !d.probe && !isStale(err) {
+	if !d.probe && !isStale(err) && !errors.Is(err, upstream.ErrRequest) {
 		d.front.health.Failed(d.slot.Upstream())
 	}
 	d.broken(err)

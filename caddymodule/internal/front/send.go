@@ -99,17 +99,19 @@ func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err er
 	if r.Context().Err() != nil {
 		return f.refuse(w, r, x, err)
 	}
-	if x.kept.standIn(err) {
+	status, word, level := http.StatusBadGateway, errBadAnswer, zap.ErrorLevel
+	switch {
+	case errors.Is(err, upstream.ErrRequest): // the client's fault, or that of a header_up
+		status, word, level = http.StatusBadRequest, upstream.ErrRequest, zap.WarnLevel
+	case x.kept.standIn(err):
 		return nil
-	}
-	status, word := http.StatusBadGateway, errBadAnswer
-	if isTimeout(err) {
+	case isTimeout(err):
 		status, word = http.StatusGatewayTimeout, errNoAnswer
 	}
 	if f.cfg.Error != nil {
 		return f.cfg.Error(status, err)
 	}
-	f.log.Error("exchange failed", zap.Int("status", status), zap.String("upstream", x.Upstream),
+	f.log.Log(level, "exchange failed", zap.Int("status", status), zap.String("upstream", x.Upstream),
 		zap.String("method", r.Method), zap.String("template", x.Template), zap.Error(err))
 	return f.refuse(w, r, x, word)
 }
@@ -150,6 +152,10 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := exchangeOf(req.Context())
 	if x == nil || x.slot == nil {
 		return nil, errNoSlot
+	}
+	if err := upstream.CheckFields(req.Header, req.Trailer); err != nil {
+		x.failure = err
+		return nil, err // nothing was sent; Serve gives the slot back
 	}
 	if err := req.Context().Err(); err != nil {
 		return nil, err // the client left; Serve gives the slot back
@@ -192,8 +198,8 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			x.unreached, x.failure = d.failed(a.err), a.err
 			return nil, a.err
 		}
-		a.res, x.last = x.answered(req.Context(), d, a.res)
-		return a.res, nil
+		a.res, x.last, x.failure = x.answered(req.Context(), d, a.res)
+		return a.res, x.failure
 	case <-req.Context().Done():
 		go d.outlive(answers)
 		return nil, req.Context().Err()
@@ -258,8 +264,9 @@ func (d *delivery) heardIn(res *http.Response) (stream bool) {
 }
 
 // answered makes the application's answer fit for the client, whose context ctx
-// is. It returns what must be closed where the exchange has not ended.
-func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response) (*http.Response, io.Closer) {
+// is. It returns what must be closed where the exchange has not ended, or the error
+// of an answer that cannot be passed on.
+func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response) (*http.Response, io.Closer, error) {
 	stream := d.heardIn(res)
 	dropOurs(res.Header)
 	dropOurs(res.Trailer)
@@ -267,18 +274,21 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 	if text := x.took(d); text != "" {
 		res.Header["Server-Timing"] = append(res.Header["Server-Timing"], text)
 	}
+	handed, err := x.handOver(res, d)
 	switch {
-	case x.handOver(res, d):
-		return res, res.Body
+	case err != nil:
+		return nil, nil, err
+	case handed:
+		return res, res.Body, nil
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		// From now on it is a connection, not an exchange. Its body must stay
 		// what it is: a ReadWriteCloser.
 		d.slot.Release()
 		d.body.release()
-		return res, nil
+		return res, nil, nil
 	case res.Body == http.NoBody:
 		d.end(0)
-		return res, nil
+		return res, nil, nil
 	case stream || x.probe:
 		left := d.leave
 		if stream {
@@ -286,7 +296,7 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		}
 		b := &answerBody{ReadCloser: res.Body, res: res, d: d, left: left, unwatch: context.AfterFunc(ctx, left)}
 		res.Body = b
-		return res, b
+		return res, b, nil
 	}
 	s := x.front.newSpool(d)
 	// The transport writes the trailer into its own answer while the reader of
@@ -304,7 +314,7 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		d.broken(err)
 		s.end(err)
 	}()
-	return &ours, s
+	return &ours, s, nil
 }
 
 // spooled is the body of an answer that is taken in while it is read. At its end
@@ -324,27 +334,24 @@ func (b *spooled) Read(p []byte) (int, error) {
 }
 
 // handOver puts the file that an answer names in place of its body.
-func (x *exchange) handOver(res *http.Response, d *delivery) bool {
-	files := x.front.cfg.Files
-	file, info, err := files.open(res.Header.Get("X-Sendfile"), res.Header.Get("X-Accel-Redirect"))
+func (x *exchange) handOver(res *http.Response, d *delivery) (handed bool, err error) {
+	file, info, err := x.front.cfg.Files.open(res.Header.Get("X-Sendfile"), res.Header.Get("X-Accel-Redirect"))
 	if file == nil && err == nil {
-		return false
+		return false, nil
 	}
 	d.leave()
 	go d.drain(res.Body) // ends with the answer, or after Abandon
+	if err != nil {
+		return false, err
+	}
 	for name := range res.Header {
 		if handsOver(name) {
 			delete(res.Header, name)
 		}
 	}
-	if err != nil {
-		x.front.log.Error("exchange failed", zap.String("upstream", x.Upstream), zap.Error(err))
-		res.StatusCode, res.Body, res.ContentLength = http.StatusBadGateway, http.NoBody, 0
-		return true
-	}
 	res.Body, res.ContentLength, res.TransferEncoding = file, info.Size(), nil
 	res.Header.Set("Content-Length", strconv.FormatInt(info.Size(), 10))
-	return true
+	return true, nil
 }
 
 // wholeTimer ends an exchange that takes too long.

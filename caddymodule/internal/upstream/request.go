@@ -84,13 +84,35 @@ func (r *Request) appendHead(buf []byte, last bool) ([]byte, error) {
 }
 
 func appendField(buf []byte, name, value string) ([]byte, error) {
-	if !isToken(name) || !isFieldValue(value) {
-		return nil, fmt.Errorf("upstream: %w: the field %.40q has characters that end a line", ErrRequest, name)
+	if err := checkField(name, value); err != nil {
+		return nil, err
 	}
 	buf = append(buf, name...)
 	buf = append(buf, ": "...)
 	buf = append(buf, value...)
 	return append(buf, "\r\n"...), nil
+}
+
+func checkField(name, value string) error {
+	if !isToken(name) || !isFieldValue(value) {
+		return fmt.Errorf("upstream: %w: the field %.40q has characters that end a line", ErrRequest, name)
+	}
+	return nil
+}
+
+// CheckFields returns an error that wraps ErrRequest when one of the fields cannot
+// be written. It is for requests that are sent by somebody else.
+func CheckFields(headers ...map[string][]string) error {
+	for _, h := range headers {
+		for name, values := range h {
+			for _, value := range values {
+				if err := checkField(name, value); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (r *Request) appendFraming(buf []byte) []byte {
