@@ -276,7 +276,7 @@ func (w *work) move(id news.ID, how func(*news.Standing)) error {
 		return err
 	}
 	if rank < was || best < wasBest {
-		clear(w.floors)
+		clear(w.floors) // it makes room on its lists
 	}
 	risen, err := w.risen(h.shelf, rank, best)
 	w.touch(risen...)

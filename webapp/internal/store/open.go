@@ -30,7 +30,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"go.uber.org/zap"
-	"modernc.org/sqlite" // and its driver "sqlite"
+	"modernc.org/sqlite"
 )
 
 // Errors that callers decide by. Those of package news (ErrNoSuchItem,
@@ -107,6 +107,9 @@ func (s *Store) openSQLite(ctx context.Context, path string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("store: create folder: %w", err)
 	}
+	if err := create(path); err != nil {
+		return err
+	}
 	// As SQLite is built everywhere else. It keeps the same promise without
 	// writing the time of every commit into the file system's journal. Where
 	// there is no such call, fsync stays.
@@ -143,11 +146,20 @@ func connect(path, lock string, pragmas ...string) (*sql.DB, error) {
 		"foreign_keys(1)",
 		"wal_autocheckpoint(0)", // see checkpoint.go
 	}, pragmas...)
-	db, err := sql.Open("sqlite", dsn(path, pragmas...)+"&_txlock="+lock)
+	f, err := newFile(path, dsn(path, pragmas...)+"&mode=rw&_txlock="+lock)
 	if err != nil {
 		return nil, fmt.Errorf("store: open %s: %w", path, err)
 	}
-	return db, nil
+	return sql.OpenDB(f), nil
+}
+
+// create makes an empty file where there is none.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("store: create %s: %w", path, err)
+	}
+	return f.Close()
 }
 
 // dsn names a file in the form that lets its path hold a question mark.

@@ -200,6 +200,11 @@ func (s *Store) commit(all []*change) (results []error, err error) {
 	if err := tx.Commit(); err != nil {
 		return results, unavailable("commit", err)
 	}
+	if s.wal != nil {
+		if err := stillThere(conn); err != nil {
+			return results, unavailable("commit", err)
+		}
+	}
 	s.commits.Add(1)
 	version := s.committed.Add(int64(len(all)))
 	for _, c := range all {
