@@ -2,7 +2,6 @@ package httpcache
 
 import (
 	"context"
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,7 +65,7 @@ func New(cfg Config) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{store: s, epochs: &epochs{seed: maphash.MakeSeed()}, press: newPress(), advice: NewAdvisor(), flights: make(map[flightKey]*Flight)}
+	c := &Cache{store: s, epochs: newEpochs(), press: newPress(), advice: NewAdvisor(), flights: make(map[flightKey]*Flight)}
 	c.cfg.Store(&cfg)
 	return c, nil
 }
@@ -111,8 +110,8 @@ type Found struct {
 	Note    Note // for Cache-Status; Receive has a better one
 }
 
-// Lookup decides about one request. It never waits, and does not allocate when
-// the object is fresh.
+// Lookup decides about one request. It waits for nobody, but may read from disk,
+// and does not allocate when memory has a fresh object.
 func (c *Cache) Lookup(r *Request, p Policy) Found {
 	return c.lookup(r, p, nil)
 }
@@ -162,7 +161,7 @@ func (c *Cache) lookup(r *Request, p Policy, tired *Flight) Found {
 	if lead && !f.alone {
 		// Another flight may have landed since the look into the store: it is
 		// forgotten after its object was stored, so that it is there now.
-		if now, _ := c.store.find(r, c.epochs); now != seen {
+		if now, _ := c.store.find(r, c.epochs); !now.same(seen) {
 			f.Done()
 			return c.lookup(r, p, tired)
 		}
@@ -255,9 +254,11 @@ type Stats struct {
 	Stored               int64 // objects
 	Invalidations        int64
 	Keys                 int
+	Evictions            int64 // keys that had to go for others
 	Bytes, MaxBytes      int64
 	Flights              int
 }
+	Disk                 *DiskStats // nil: there is no second tier
 
 // Stats are the cache's numbers now.
 func (c *Cache) Stats() Stats {
@@ -267,8 +268,8 @@ func (c *Cache) Stats() Stats {
 	return Stats{
 		Hits: c.counts.hits.Load(), Misses: c.counts.misses.Load(), Passes: c.counts.passes.Load(),
 		Stale: c.counts.stale.Load(), Collapsed: c.counts.collapsed.Load(), Stored: c.counts.stored.Load(),
-		Invalidations: c.counts.invalidations.Load(),
-		Keys:          c.store.entries.EstimatedSize(), Bytes: int64(c.store.entries.WeightedSize()), MaxBytes: c.cfg.Load().Bytes,
-		Flights: flights,
+		Invalidations: c.counts.invalidations.Load(), Evictions: c.store.evictions.Load(),
+		Keys: c.store.entries.EstimatedSize(), Bytes: int64(c.store.entries.WeightedSize()), MaxBytes: c.cfg.Load().Bytes,
+		Flights: flights, Disk: c.store.disk.stats(),
 	}
 }

@@ -11,11 +11,12 @@
 //     waits for a leader longer than until the head of its answer, and none fails
 //     because the leader did before that.
 //   - What is stored stays within Config.Bytes, give or take what the store evicts
-//     in the background; one flight holds at most Config.Object bytes.
+//     in the background; one flight holds at most Config.Object bytes. A second tier
+//     on disk has a bound of its own, and outlives the process (OpenDisk).
 //   - Keys, headers and bytes that were handed in are not changed and not kept.
 //
 // Safe for concurrent use. It does not know net/http, sends nothing, starts no
-// goroutine that waits, and knows of clients only that they may leave: what a
+// goroutine that waits but the one that writes to disk, and knows of clients only that they may leave: what a
 // flight's Reader does not read, nobody misses.
 //
 // One request, as its owner writes it:

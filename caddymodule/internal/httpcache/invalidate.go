@@ -1,6 +1,9 @@
 package httpcache
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"hash/maphash"
 	"strings"
 	"sync/atomic"
@@ -17,12 +20,20 @@ const marks = 1 << 16
 // it was when it was *sent*: an invalidation after that moment, from wherever,
 // makes it invalid, stored or not, without looking for it.
 type epochs struct {
-	seed  maphash.Seed
-	clock atomic.Uint64 // counts invalidations
+	seed  maphash.Seed   // of what lives as long as the process
+	salt  [saltSize]byte // of marks
+	book  *book          // has them on disk; nil: they live as long as the process
+	clock atomic.Uint64  // counts invalidations
 	hard  [marks]atomic.Uint64
 	soft  [marks]atomic.Uint64
 	since [marks]atomic.Int64 // when soft was raised; Unix nanoseconds
 	all   atomic.Uint64       // as hard, of everything
+}
+
+func newEpochs() *epochs {
+	e := &epochs{seed: maphash.MakeSeed()}
+	rand.Read(e.salt[:]) // never fails
+	return e
 }
 
 // validity is an object's part in it.
@@ -31,23 +42,20 @@ type validity struct {
 	marks []uint32 // of its key and tags
 }
 
-func (e *epochs) key(k Key) uint32 {
-	var h maphash.Hash
-	h.SetSeed(e.seed)
-	for _, s := range [...]string{k.Scheme, k.Host, k.URI} {
-		h.WriteString(s)
-		h.WriteByte(0)
-	}
-	return uint32(h.Sum64() % marks)
-}
+func (e *epochs) key(k Key) uint32 { return e.mark(0, k.Scheme, k.Host, k.URI) }
 
 // tag is the mark of a tag; a tag is never taken for a key, but for their hash.
-func (e *epochs) tag(t string) uint32 {
-	var h maphash.Hash
-	h.SetSeed(e.seed)
-	h.WriteByte(1)
-	h.WriteString(t)
-	return uint32(h.Sum64() % marks)
+func (e *epochs) tag(t string) uint32 { return e.mark(1, t) }
+
+// mark is the same in every process that has the same salt.
+func (e *epochs) mark(kind byte, names ...string) uint32 {
+	var room [512]byte
+	b := append(append(room[:0], e.salt[:]...), kind)
+	for _, s := range names {
+		b = append(append(b, s...), 0)
+	}
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint32(sum[:]) % marks
 }
 
 func (e *epochs) now() uint64 { return e.clock.Load() }
@@ -55,19 +63,33 @@ func (e *epochs) now() uint64 { return e.clock.Load() }
 // invalidate raises the epochs of marks. When it returns, no object of an
 // earlier request is valid.
 func (e *epochs) invalidate(soft bool, marks ...uint32) {
-	now := e.clock.Add(1)
 	at := time.Now().UnixNano()
+	if e.book != nil {
+		e.book.enter(e, soft, at, marks...)
+		return
+	}
+	now := e.clock.Add(1)
 	for _, m := range marks {
-		if soft {
-			e.since[m].Store(at)
-			raise(&e.soft[m], now)
-		} else {
-			raise(&e.hard[m], now)
-		}
+		e.raise(soft, at, m, now)
 	}
 }
 
-func (e *epochs) invalidateAll() { raise(&e.all, e.clock.Add(1)) }
+func (e *epochs) raise(soft bool, at int64, mark uint32, to uint64) {
+	if soft {
+		e.since[mark].Store(at)
+		raise(&e.soft[mark], to)
+	} else {
+		raise(&e.hard[mark], to)
+	}
+}
+
+func (e *epochs) invalidateAll() {
+	if e.book != nil {
+		raise(&e.all, e.book.enterAll(e))
+		return
+	}
+	raise(&e.all, e.clock.Add(1))
+}
 
 func raise(epoch *atomic.Uint64, to uint64) {
 	for {

@@ -21,6 +21,7 @@ type Object struct {
 	pressed   bool          // may be compressed
 	validity  validity
 }
+	filed     bool // read from disk
 
 // part is what a stored 206 has of how much.
 type part struct {

@@ -3,6 +3,9 @@ package httpcache
 import (
 	"fmt"
 	"math"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 )
@@ -17,20 +20,31 @@ type entry struct {
 	objects []*Object
 }
 
-// store holds entries up to a number of bytes; W-TinyLFU decides which.
+// store holds entries up to a number of bytes; W-TinyLFU decides which. With a disk
+// it has others there.
 type store struct {
-	entries *otter.Cache[Key, *entry]
+	entries   *otter.Cache[Key, *entry]
+	evictions atomic.Int64
+	disk      *disk // nil: there is none
+	reading   [64]sync.Mutex
 }
 
 func newStore(bytes int64) (*store, error) {
+	s := new(store)
 	entries, err := otter.New(&otter.Options[Key, *entry]{
 		MaximumWeight: uint64(bytes),
 		Weigher:       func(_ Key, e *entry) uint32 { return e.weight() },
+		OnAtomicDeletion: func(e otter.DeletionEvent[Key, *entry]) {
+			if e.WasEvicted() {
+				s.evictions.Add(1)
+			}
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("httpcache: make a store of %d bytes: %w", bytes, err)
 	}
-	return &store{entries}, nil
+	s.entries = entries
+	return s, nil
 }
 
 func (e *entry) weight() uint32 {
@@ -43,11 +57,13 @@ func (e *entry) weight() uint32 {
 
 // find is the object for a request, valid or not yet known to be otherwise. any:
 // the key is there, but perhaps no variant for this request (RFC 9111 4.1). It
-// does not allocate.
+// does not allocate where memory has the object.
 func (s *store) find(r *Request, e *epochs) (o *Object, any bool) {
 	found, ok := s.entries.GetIfPresent(r.Key)
 	if !ok {
-		return nil, false
+		if found = s.fetch(r.Key, e); found == nil {
+			return nil, false
+		}
 	}
 	for _, o := range found.objects {
 		if e.valid(&o.validity) && selects(o.selectors, r.Header) && (o.part == nil || o.suits(r)) {
@@ -55,6 +71,35 @@ func (s *store) find(r *Request, e *epochs) (o *Object, any bool) {
 		}
 	}
 	return nil, true
+}
+
+// fetch is the entry that is on disk, and puts it into memory; nil: there is none.
+// Of those who want the same one reads.
+func (s *store) fetch(key Key, e *epochs) *entry {
+	if s.disk == nil || !s.disk.has(key) {
+		return nil
+	}
+	reading := &s.reading[digestOf(key)[0]%64]
+	reading.Lock()
+	defer reading.Unlock()
+	if found, ok := s.entries.GetEntryQuietly(key); ok {
+		return found.Value
+	}
+	objects := s.disk.fetch(key, e)
+	if len(objects) == 0 {
+		return nil
+	}
+	read := &entry{objects}
+	if other, absent := s.entries.SetIfAbsent(key, read); !absent {
+		return other
+	}
+	return read // memory may not want it
+}
+
+// same reports whether two looks into the store have found the same: what is read
+// from disk is another object each time.
+func (o *Object) same(as *Object) bool {
+	return o == as || o != nil && as != nil && o.filed && as.filed && o.received.Equal(as.received)
 }
 
 // suits reports whether a part is what the request wants (RFC 9111 3.3, 3.4).
@@ -74,7 +119,9 @@ func (s *store) selectorsOf(key Key) []selector {
 // put stores an object in place of what it supersedes, unless something newer
 // is there.
 func (s *store) put(o *Object, e *epochs) {
+	older := false
 	s.entries.Compute(o.key, func(old *entry, found bool) (*entry, otter.ComputeOp) {
+		older = false // it may be called again
 		objects := make([]*Object, 1, 4)
 		if found {
 			for _, was := range old.objects {
@@ -83,6 +130,7 @@ func (s *store) put(o *Object, e *epochs) {
 				case !o.supersedes(was):
 					objects = append(objects, was)
 				case was.received.After(o.received) && !(o.part == nil && was.part != nil):
+					older = true
 					return old, otter.CancelOp
 				case o.part != nil:
 					if whole := combined(was, o); whole != nil {
@@ -94,6 +142,9 @@ func (s *store) put(o *Object, e *epochs) {
 		objects[0] = o
 		return &entry{objects[:min(len(objects), maxVariants)]}, otter.WriteOp
 	})
+	if s.disk != nil && !older {
+		s.disk.add(o, time.Now())
+	}
 }
 
 // supersedes reports whether a new object takes the place of an old one: it is
@@ -116,6 +167,9 @@ func (s *store) drop(o *Object) {
 		}
 		return &entry{objects}, otter.WriteOp
 	})
+	if s.disk != nil {
+		s.disk.drop(o)
+	}
 }
 
 // reweigh counts an entry's bytes anew, after a form of a body was made.
@@ -125,5 +179,17 @@ func (s *store) reweigh(key Key) {
 	})
 }
 
-func (s *store) remove(key Key) { s.entries.Invalidate(key) }
-func (s *store) clear()         { s.entries.InvalidateAll() }
+// remove frees what was under a key that was invalidated.
+func (s *store) remove(key Key) {
+	s.entries.Invalidate(key)
+	if s.disk != nil {
+		s.disk.remove(key)
+	}
+}
+
+func (s *store) clear() {
+	s.entries.InvalidateAll()
+	if s.disk != nil {
+		s.disk.clear()
+	}
+}
