@@ -1,13 +1,24 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/zap"
+	"golang.org/x/net/html"
+
+	"github.com/portner/portner/webapp/internal/api"
+	"github.com/portner/portner/webapp/internal/store"
 )
 
 func TestUpLivesWithoutADatabaseAndReadyDoesNot(t *testing.T) {
@@ -46,6 +57,55 @@ func TestDatabaseThatIsAwayIs503WithRetryAfterEverywhere(t *testing.T) {
 	}
 	if got := s.post(t, item(1, "story", -1, "x", "")); got.status != 503 || got.header.Get("Retry-After") == "" {
 		t.Errorf("a post: %d", got.status)
+	}
+}
+
+// Every page, form and call while the file of the database is elsewhere, and
+// when it is back: nothing has to be done but to bring it.
+func TestSiteServesAgainWhenItsFileIsBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "news.db")
+	st, err := store.Open(context.Background(), path, zap.NewNop())
+	must(t, err)
+	defer st.Close()
+	srv, err := New(st, zap.NewNop(), "")
+	must(t, err)
+	ann := &visitor{t: t, handler: srv.Handler()}
+	ann.register("ann")
+	story := ann.submit("Mine", "", "x")
+	token := attr(ann.open("/").find(func(n *html.Node) bool { return attr(n, "name") == "csrf" }), "value")
+	tried := 0
+	each := func(check func(method, path string, status int, h http.Header)) {
+		for _, r := range srv.Handler().(*echo.Echo).Routes() {
+			path := strings.NewReplacer(":id", story, ":name", "ann", ":list", "newest", ":file", "style.css").Replace(r.Path)
+			switch {
+			case r.Method != "GET" && r.Method != "POST", api.Owns(path) && r.Method == "POST", strings.Contains(path, "*"), strings.HasSuffix(path, "/kill"), strings.HasSuffix(path, "/delete"):
+				continue
+			case path == "/logout", path == "/login", path == "/register", path == "/settings/password": // another session
+				continue
+			}
+			ann.send(r.Method, path, url.Values{"csrf": {token}, "title": {"Mine"}, "text": {"x"}, "value": {"0"}})
+			tried++
+			check(r.Method, path, ann.status, ann.header)
+		}
+	}
+	must(t, os.Rename(path, path+".elsewhere"))
+	each(func(method, path string, status int, h http.Header) {
+		known := path == "/up" || path == "/robots.txt" || strings.HasPrefix(path, "/static/") || path == "/api/v1/openapi.json"
+		switch {
+		case status >= 500 && (status != 503 || path != "/status" && path != "/ready" && h.Get("Retry-After") == ""):
+			t.Errorf("away: %s %s: %d %v", method, path, status, h)
+		case status == 200 && !known && path != "/login" && path != "/register":
+			t.Errorf("away: %s %s: %d", method, path, status)
+		}
+	})
+	must(t, os.Rename(path+".elsewhere", path))
+	each(func(method, path string, status int, h http.Header) {
+		if status >= 500 {
+			t.Errorf("back: %s %s: %d", method, path, status)
+		}
+	})
+	if ann.open("/item/" + story).sees("Mine", "ann"); tried < 100 {
+		t.Errorf("only %d tries", tried)
 	}
 }
 
