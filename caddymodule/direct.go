@@ -34,6 +34,7 @@ func (h *Handler) direct(transport http.RoundTripper) *upstream.Direct {
 		Dial:        func(ctx context.Context, key string) (net.Conn, error) { return dialDirect(ctx, t, key) },
 		IdleTimeout: idle,
 		MaxHead:     int(t.MaxResponseHeaderSize),
+		Ready:       &h.pool.ready,
 	})
 }
 

@@ -31,6 +31,7 @@ type pool struct {
 	name   string
 	queue  *admission.Queue
 	health *upstream.Monitor
+	ready  upstream.Ready
 	log    *zap.Logger
 	inside atomic.Int64 // requests in ServeHTTP; one that still uploads is in no queue
 

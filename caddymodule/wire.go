@@ -62,6 +62,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Readers:        []func(*http.Request, front.Exchange){h.pool.metrics.Read, door.floods.heard},
 
 		Direct:  h.direct(transport),
+		Ready:   &h.pool.ready,
 		Memory:  buffers,
 		Error:   failure(ctx),
 		Caching: h.caching(),

@@ -143,6 +143,9 @@ func (d *delivery) end(quarantine time.Duration) {
 	default:
 		d.slot.Release()
 	}
+	if !d.front.queue.Crowded() {
+		d.front.cfg.Ready.Drop(d.slot.Upstream())
+	}
 }
 
 // failed ends a delivery without an answer and reports whether the application

@@ -35,6 +35,9 @@ func (x *exchange) direct(w http.ResponseWriter, r *http.Request) error {
 	a, err := f.cfg.Direct.Send(context.Background(), d.slot.Upstream(), &x.request)
 	if err == nil {
 		d.connected(a)
+		if f.queue.Crowded() {
+			f.cfg.Direct.Ready(d.slot.Upstream())
+		}
 		err = x.head(w, r, d, a)
 	}
 	if err != nil {

@@ -81,6 +81,8 @@ type Config struct {
 
 	// Direct sends plain requests; nil: all go by Send.
 	Direct *upstream.Direct
+	// Ready of the pool: connections for the requests that wait.
+	Ready *upstream.Ready
 	// Trusted reports whether to believe what a client says of who is behind it;
 	// nil: never.
 	Trusted func(r *http.Request) bool
@@ -141,6 +143,7 @@ func New(queue *admission.Queue, health *upstream.Monitor, cfg Config, log *zap.
 	cfg.Whole = cmp.Or(cfg.Whole, DefaultWhole)
 	cfg.Abandon = cmp.Or(cfg.Abandon, DefaultAbandon)
 	cfg.Memory = cmp.Or(cfg.Memory, new(Budget))
+	cfg.Ready = cmp.Or(cfg.Ready, new(upstream.Ready))
 	return &Front{queue: queue, health: health, cfg: cfg, log: log}
 }
 

@@ -54,7 +54,7 @@ type upload struct {
 
 var (
 	// ErrStale: the application had closed the connection before it could see the
-	// request, as far as can be told: it was used before, and not one byte came back.
+	// request, as far as can be told: it was there before, and not one byte came back.
 	ErrStale = errors.New("the application has closed the connection while it was idle")
 	// ErrClosed: the connection ended before the answer did.
 	ErrClosed = errors.New("the application closed the connection before its answer was complete")
@@ -100,7 +100,7 @@ func (a *Answer) lost(err error) error {
 		err = fmt.Errorf("upstream: %w: %w", ErrClosed, err)
 	case errors.Is(sent, ErrRequest):
 		err = sent
-	case a.conn.uses > 1:
+	case a.conn.uses > 1 || a.conn.ahead:
 		err = fmt.Errorf("upstream: %w: %w", ErrStale, err)
 	default:
 		err = fmt.Errorf("upstream: %w: %w", ErrSilent, err)
@@ -131,6 +131,10 @@ func (a *Answer) begin(h *head) {
 
 // Ended reports whether the body was read to its end, or has none.
 func (a *Answer) Ended() bool { return a.state == bodyNone }
+
+// Last reports whether the connection ends with this answer. Then the answer may be
+// looked at after Close.
+func (a *Answer) Last() bool { return a.close }
 
 // Buffered reports whether Read has something at hand.
 func (a *Answer) Buffered() bool { return a.state == bodyNone || a.conn.buffered() }

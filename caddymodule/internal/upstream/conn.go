@@ -23,6 +23,7 @@ type conn struct {
 
 	uses  int       // exchanges, this one included
 	heard bool      // a byte of the answer has come
+	ahead bool      // it was there before there was a request for it
 	since time.Time // idle since
 
 	deadline atomic.Int64 // for reading, since epoch
@@ -85,13 +86,14 @@ func (c *conn) done(again bool) {
 	c.answer.upload = nil
 	if !again || c.r != c.w || c.aborted.Load() {
 		c.Conn.Close()
+		c.direct.give(c.address, nil)
 		return
 	}
 	if cap(c.buf) > readSize {
 		c.buf = make([]byte, readSize)
 	}
 	c.r, c.w = 0, 0
-	c.direct.give(c)
+	c.direct.give(c.address, c)
 }
 
 // fill reads more into the buffer, which grows up to a head's size.

@@ -26,9 +26,16 @@ type Direct struct {
 	cfg DirectConfig
 
 	mu     sync.Mutex
-	idle   map[string][]*conn // mu; by address, the last used last
-	reaper *time.Timer        // mu; nil: nothing is idle
-	closed bool               // mu
+	stocks map[string]*stock // mu; by address
+	reaper *time.Timer       // mu; nil: nothing is idle
+	closed bool              // mu
+}
+
+// stock is what there is to one address. Direct.mu guards it.
+type stock struct {
+	idle   []*conn // the last used last
+	busy   int     // exchanges
+	closes bool    // the connection of the last exchange ended with it
 }
 
 // DirectConfig is what Direct needs to know.
@@ -41,6 +48,8 @@ type DirectConfig struct {
 	// MaxHead is the longest head of an answer in bytes. Default 256 KiB: what
 	// the browsers take.
 	MaxHead int
+	// Ready of the pool. Default: one of its own.
+	Ready *Ready
 }
 
 // freshFor is how long a connection may have been idle for a request that must
@@ -60,7 +69,10 @@ func NewDirect(cfg DirectConfig) *Direct {
 	if cfg.MaxHead == 0 {
 		cfg.MaxHead = 256 << 10
 	}
-	return &Direct{cfg: cfg, idle: make(map[string][]*conn)}
+	if cfg.Ready == nil {
+		cfg.Ready = new(Ready)
+	}
+	return &Direct{cfg: cfg, stocks: make(map[string]*stock)}
 }
 
 // Send sends r to an address and returns its answer, of which nothing has been
@@ -157,44 +169,105 @@ func ended(err error) *upload {
 	return u
 }
 
-// take finds an idle connection to the address, or makes one.
+// Ready makes a connection for the exchange after one that is running, if it would
+// have to make one itself. The caller knows that somebody waits, and calls
+// Ready.Drop when nobody does any more.
+func (d *Direct) Ready(address string) {
+	d.mu.Lock()
+	s := d.stocks[address]
+	wanted := 0
+	if s != nil && s.closes && !d.closed {
+		wanted = s.busy - len(s.idle)
+	}
+	d.mu.Unlock()
+	if wanted > 0 {
+		d.cfg.Ready.prepare(address, wanted, d.cfg.Dial)
+	}
+}
+
+// take finds a connection to the address, or makes one. The exchange is busy from
+// then on.
 func (d *Direct) take(ctx context.Context, address string, fresh bool) (*conn, error) {
+	d.begin(address)
 	for {
-		d.mu.Lock()
-		stack := d.idle[address]
-		if len(stack) == 0 {
-			d.mu.Unlock()
+		c := d.find(address)
+		if c == nil {
 			break
 		}
-		c := stack[len(stack)-1]
-		stack[len(stack)-1] = nil
-		d.idle[address] = stack[:len(stack)-1]
-		d.mu.Unlock()
-		if fresh && time.Since(c.since) > freshFor || !c.alive() {
-			c.Conn.Close()
-			continue
+		if !(fresh && time.Since(c.since) > freshFor) && c.alive() {
+			return c, nil
 		}
-		return c, nil
+		c.Conn.Close()
 	}
 	plain, err := d.cfg.Dial(ctx, address)
 	if err != nil {
+		d.give(address, nil)
 		return nil, err
 	}
 	return newConn(d, address, plain), nil
 }
 
-// give keeps a connection for the next request.
-func (d *Direct) give(c *conn) {
+func (d *Direct) begin(address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.cfg.IdleTimeout < 0 {
-		c.Conn.Close()
-		return
+	s := d.stocks[address]
+	if s == nil {
+		s = new(stock)
+		d.stocks[address] = s
 	}
-	c.since = time.Now()
-	d.idle[c.address] = append(d.idle[c.address], c)
-	if d.reaper == nil {
-		d.reaper = time.AfterFunc(d.cfg.IdleTimeout, d.reap)
+	s.busy++
+}
+
+// find hands out a connection that is there; nil: there is none. The ready ones come
+// first: the application may be waiting on them.
+func (d *Direct) find(address string) *conn {
+	if r := d.cfg.Ready.take(address); r != nil {
+		c := newConn(d, address, r.conn)
+		c.ahead, c.since = true, r.since
+		return c
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.stocks[address]
+	n := len(s.idle)
+	if n == 0 {
+		return nil
+	}
+	c := s.idle[n-1]
+	s.idle[n-1] = nil
+	s.idle = s.idle[:n-1]
+	return c
+}
+
+// give ends an exchange, and keeps its connection for the next one; nil: it is
+// closed.
+func (d *Direct) give(address string, c *conn) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.stocks[address]
+	s.busy--
+	s.closes = c == nil
+	switch {
+	case c == nil:
+	case d.closed || d.cfg.IdleTimeout < 0:
+		c.Conn.Close()
+	default:
+		c.since = time.Now()
+		s.idle = append(s.idle, c)
+		if d.reaper == nil {
+			d.reaper = time.AfterFunc(d.cfg.IdleTimeout, d.reap)
+		}
+	}
+	d.forget(address, s)
+}
+
+// maxStocks bounds the addresses of which only their manners are known.
+const maxStocks = 1000
+
+// forget drops a stock that has nothing. d.mu is held.
+func (d *Direct) forget(address string, s *stock) {
+	if len(s.idle)+s.busy == 0 && (!s.closes || d.closed || len(d.stocks) > maxStocks) {
+		delete(d.stocks, address)
 	}
 }
 
@@ -203,21 +276,17 @@ func (d *Direct) reap() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var oldest time.Time
-	for address, stack := range d.idle {
+	for address, s := range d.stocks {
 		n := 0
-		for n < len(stack) && time.Since(stack[n].since) >= d.cfg.IdleTimeout {
-			stack[n].Conn.Close()
+		for n < len(s.idle) && time.Since(s.idle[n].since) >= d.cfg.IdleTimeout {
+			s.idle[n].Conn.Close()
 			n++
 		}
-		kept := append([]*conn(nil), stack[n:]...)
-		if len(kept) == 0 {
-			delete(d.idle, address)
-			continue
+		s.idle = append([]*conn(nil), s.idle[n:]...)
+		if len(s.idle) > 0 && (oldest.IsZero() || s.idle[0].since.Before(oldest)) {
+			oldest = s.idle[0].since
 		}
-		d.idle[address] = kept
-		if oldest.IsZero() || kept[0].since.Before(oldest) {
-			oldest = kept[0].since
-		}
+		d.forget(address, s)
 	}
 	if d.reaper = nil; !oldest.IsZero() && !d.closed {
 		d.reaper = time.AfterFunc(d.cfg.IdleTimeout-time.Since(oldest), d.reap)
@@ -229,8 +298,8 @@ func (d *Direct) Idle() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := 0
-	for _, stack := range d.idle {
-		n += len(stack)
+	for _, s := range d.stocks {
+		n += len(s.idle)
 	}
 	return n
 }
@@ -241,12 +310,13 @@ func (d *Direct) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true
-	for _, stack := range d.idle {
-		for _, c := range stack {
+	for address, s := range d.stocks {
+		for _, c := range s.idle {
 			c.Conn.Close()
 		}
+		s.idle = nil
+		d.forget(address, s)
 	}
-	clear(d.idle)
 	if d.reaper != nil {
 		d.reaper.Stop()
 		d.reaper = nil

@@ -1,0 +1,193 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// closing ends its connections itself.
+func closing(t *testing.T) *application {
+	return newApplication(t, func(conn net.Conn, r *bufio.Reader) {
+		if readRequest(r) == nil {
+			io.WriteString(conn, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+}
+
+// taught is a Direct that knows the application's manners.
+func taught(t *testing.T, a *application) *Direct {
+	d := newDirect(t, DirectConfig{})
+	if _, err := a.ask(d, &Request{}); err != nil {
+		t.Fatal(err)
+	}
+	<-a.conns
+	return d
+}
+
+func (a *application) begin(d *Direct) *Answer {
+	a.t.Helper()
+	answer, err := d.Send(a.t.Context(), a.address, &Request{Method: "GET", Target: "/", Host: "app"})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return answer
+}
+
+// prepare asks for a connection, and returns the application's end of it.
+func (a *application) prepare(d *Direct) net.Conn {
+	d.Ready(a.address)
+	return <-a.conns
+}
+
+func TestNextConnectionIsThereBeforeItsRequest(t *testing.T) {
+	a := closing(t)
+	d := taught(t, a)
+	first := a.begin(d)
+	<-a.conns
+	ready := a.prepare(d)
+	d.Ready(a.address) // one exchange is followed by one
+	first.Close()
+	second := a.begin(d)
+	defer second.Close()
+	if got, want := second.conn.LocalAddr().String(), ready.RemoteAddr().String(); got != want {
+		t.Errorf("the next request went by %s, and %s was ready", got, want)
+	}
+	if err := second.Head(); err != nil || second.Status != 200 {
+		t.Errorf("status %d, %v", second.Status, err)
+	}
+	if ahead := d.cfg.Ready.ahead.Load(); ahead != 0 {
+		t.Errorf("%d connections are ready", ahead)
+	}
+}
+
+// TestReadyConnectionsAreUsedInTheirOrder: an application with a single thread has
+// taken the first, and reads from no other.
+func TestReadyConnectionsAreUsedInTheirOrder(t *testing.T) {
+	a := closing(t)
+	d := taught(t, a)
+	var running []*Answer
+	for range 3 {
+		running = append(running, a.begin(d))
+		<-a.conns
+	}
+	var want, got []string
+	for range 3 {
+		want = append(want, a.prepare(d).RemoteAddr().String())
+	}
+	for _, r := range running {
+		r.Close()
+		next := a.begin(d)
+		got = append(got, next.conn.LocalAddr().String())
+		defer next.Close()
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("used %v, made %v", got, want)
+	}
+}
+
+func TestApplicationThatKeepsConnectionsGetsNoneAhead(t *testing.T) {
+	a := answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	d := taught(t, a)
+	running := a.begin(d)
+	defer running.Close()
+	d.Ready(a.address)
+	if ahead := d.cfg.Ready.ahead.Load(); ahead != 0 {
+		t.Errorf("%d connections are ready or being made", ahead)
+	}
+}
+
+func TestDroppedConnectionIsClosed(t *testing.T) {
+	a := closing(t)
+	d := taught(t, a)
+	running := a.begin(d)
+	defer running.Close()
+	<-a.conns
+	ready := a.prepare(d)
+	d.cfg.Ready.Drop(a.address)
+	if _, err := ready.Read(make([]byte, 1)); err == nil {
+		t.Error("something came by a dropped connection")
+	}
+}
+
+// TestConnectionThatComesTooLateIsClosed: nobody waits for it any more.
+func TestConnectionThatComesTooLateIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		dialled := make(chan struct{})
+		var r Ready
+		r.prepare("app", 1, func(context.Context, string) (net.Conn, error) {
+			<-dialled
+			return ours, nil
+		})
+		r.Drop("app")
+		close(dialled)
+		synctest.Wait()
+		if _, err := theirs.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("it is open: %v", err)
+		}
+		if r.ahead.Load() != 0 || len(r.conns) != 0 {
+			t.Errorf("%d ahead, %d addresses", r.ahead.Load(), len(r.conns))
+		}
+	})
+}
+
+func TestReadyConnectionIsNotKeptForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		var r Ready
+		r.prepare("app", 1, func(context.Context, string) (net.Conn, error) { return ours, nil })
+		began := time.Now()
+		if _, err := theirs.Read(make([]byte, 1)); err != io.EOF || time.Since(began) != readyFor {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if r.take("app") != nil || r.ahead.Load() != 0 {
+			t.Error("it can still be had")
+		}
+	})
+}
+
+// TestRequestOnAReadyConnectionMayComeTooLate: whether the application has seen it
+// cannot be told, as with a connection that was used before.
+func TestRequestOnAReadyConnectionMayComeTooLate(t *testing.T) {
+	var first sync.Once
+	a := newApplication(t, func(conn net.Conn, r *bufio.Reader) {
+		if readRequest(r) == nil {
+			first.Do(func() { io.WriteString(conn, "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n") })
+		}
+	})
+	d := taught(t, a)
+	running := a.begin(d)
+	defer running.Close()
+	<-a.conns
+	if err := running.Head(); !errors.Is(err, ErrSilent) {
+		t.Errorf("a connection that was made for its request: %v", err)
+	}
+	a.prepare(d)
+	next := a.begin(d)
+	defer next.Close()
+	if err := next.Head(); !errors.Is(err, ErrStale) {
+		t.Errorf("a connection that was ready: %v", err)
+	}
+}
+
+func TestReadyConnectionThatWasClosedIsNotUsed(t *testing.T) {
+	a := closing(t)
+	d := taught(t, a)
+	running := a.begin(d)
+	defer running.Close()
+	<-a.conns
+	a.prepare(d).Close()
+	next := a.begin(d)
+	defer next.Close()
+	if err := next.Head(); err != nil {
+		t.Error(err)
+	}
+}
