@@ -826,3 +826,41 @@ func TestWordsForTheDoorReachIt(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsForOneReaderReachesHimAlone: fields that the answer itself excepts, and
+// what caches in front of an application are told.
+func TestWhatIsForOneReaderReachesHimAlone(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			if got := r.Header.Get("Surrogate-Capability"); got != `portner="Surrogate/1.0"` {
+				t.Errorf("the application is told %q", got)
+			}
+			h := w.Header()
+			h.Set("Cache-Control", "no-store")
+			h.Set("Surrogate-Control", `max-age=60, public, private="Set-Cookie"`)
+			h.Set("Set-Cookie", "session=his")
+			if r.URL.Path == "/long" { // the client need not wait for its end
+				fmt.Fprint(w, strings.Repeat(story, 10_000))
+			}
+			fmt.Fprint(w, "page")
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		for i, path := range []string{"/", "/long"} {
+			first, _ := ask(t, d.url+path)
+			second, _ := ask(t, d.url+path)
+			if first.Header.Get("Set-Cookie") != "session=his" || second.Header.Get("Set-Cookie") != "" {
+				t.Errorf("%s: the first got %v, the second %v", path, first.Header, second.Header)
+			}
+			if first.Header.Get("Surrogate-Control")+second.Header.Get("Surrogate-Control") != "" {
+				t.Errorf("%s: a browser sees what is for caches", path)
+			}
+			if a.served.Load() != int32(i+1) {
+				t.Errorf("%s: asked %d times", path, a.served.Load())
+			}
+		}
+		refused := open(t, "app_proxy "+a.addr+" {\ncache {\nobject 1KiB\n}"+direct+"}") // too long to keep
+		if res, _ := ask(t, refused.url+"/long"); res.Header.Get("Surrogate-Control") != "" {
+			t.Error("where nothing is kept a browser sees what is for caches")
+		}
+	})
+}

@@ -92,6 +92,9 @@ func (k *keeper) WriteHeader(status int) {
 	if k.got.Use != httpcache.Forward {
 		return
 	}
+	if !k.req.Trusted {
+		delete(k.header, "Surrogate-Control") // it was for this cache
+	}
 	h := k.w.Header()
 	delete(h, "Server")
 	for name, values := range k.header {
@@ -159,7 +162,9 @@ func (k *keeper) Write(p []byte) (int, error) {
 	case httpcache.Forward:
 		return k.w.Write(p)
 	case httpcache.Keep:
-		if k.part { // it comes in pieces: the client need not wait for the last
+		// It comes in pieces: the client need not wait for the last, and must not
+		// where it is too long to keep.
+		if k.part || int64(len(p)) > k.flight.Room() {
 			k.serve()
 		}
 		k.part = true
@@ -256,7 +261,7 @@ func (k *keeper) observe() {
 
 // give answers the client by way of the object.
 func (k *keeper) give() error {
-	k.tellTiming(k.w.Header())
+	k.tell()
 	return k.x.give(k.r.Context(), k.w, k.cache.Answer(&k.req, k.got.Object), k.got.Note)
 }
 
@@ -267,6 +272,7 @@ func (k *keeper) serve() {
 	}
 	k.served = make(chan struct{})
 	shadow := &exchange{front: k.x.front}
+	k.tell()
 	go func() { // ends with the answer, or when the client leaves; close waits for it
 		defer close(k.served)
 		defer func() {
@@ -280,7 +286,6 @@ func (k *keeper) serve() {
 				}
 			}
 		}()
-		k.tellTiming(k.w.Header())
 		shadow.give(k.r.Context(), k.w, k.cache.Answer(&k.req, k.got.Object), k.got.Note)
 	}()
 }
@@ -311,6 +316,15 @@ func (k *keeper) trailer() httpcache.Header {
 		}
 	}
 	return trailer
+}
+
+// tell sets what the client alone is told, beside what all get.
+func (k *keeper) tell() {
+	h := k.w.Header()
+	k.tellTiming(h)
+	for _, name := range k.got.Own {
+		h[name] = k.header[name]
+	}
 }
 
 func (k *keeper) tellTiming(h http.Header) {

@@ -18,6 +18,7 @@ type Answer struct {
 	form   []byte // compressed body; nil: the object's own
 	spans  []span // of a 206, relative to the whole; else nil
 	empty  bool   // no body is sent
+	remote bool   // who asks may be another surrogate
 	border string // of a multipart body
 }
 
@@ -90,6 +91,9 @@ func (a *Answer) CopyHeader(dst Header, now time.Time) {
 		dst["Cache-Status"] = append(via, o.header["Cache-Status"]...)
 	}
 	delete(dst, targets[0])
+	if !a.remote {
+		delete(dst, surrogateControl) // it is not for browsers (Edge Architecture 2.2)
+	}
 	f.set("Age", strconv.FormatInt(int64(max(0, now.Sub(o.born))/time.Second), 10)) // RFC 9111 4, 5.1
 	if o.hasForms() && !hasMember(dst, "Vary", "Accept-Encoding") && !variesOnAll(dst) {
 		f.set("Vary", append(dst["Vary"], "Accept-Encoding")...)
@@ -175,6 +179,9 @@ func (a *Answer) Bytes() []byte {
 // before it waits for more: followers see the first byte when the leader does.
 // The error is the context's, w's, ErrIncomplete or ErrTooSlow.
 func (a *Answer) CopyBody(ctx context.Context, w io.Writer, flush func()) (int64, error) {
+	if ahead := a.object.ahead; ahead != nil {
+		defer ahead.leave()
+	}
 	if a.empty {
 		return 0, nil
 	}
@@ -184,6 +191,9 @@ func (a *Answer) CopyBody(ctx context.Context, w io.Writer, flush func()) (int64
 	if data := a.Bytes(); data != nil {
 		n, err := w.Write(data)
 		return int64(n), err
+	}
+	if ahead := a.object.ahead; ahead != nil {
+		return ahead.copyTo(ctx, w, flush)
 	}
 	return a.object.body.copyTo(ctx, w, flush)
 }

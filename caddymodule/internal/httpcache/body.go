@@ -26,7 +26,7 @@ const stall = 10 * time.Second
 //
 // Up to limit bytes are kept. A body that outgrows it is not stored; from then
 // on only a window of limit bytes is kept for those who read already, and the
-// writer waits for the slowest of them, for stall at most.
+// writer waits for the slowest of them, for stall at most if there are several.
 type body struct {
 	limit int64
 	final atomic.Pointer[final] // once it is whole: readers of a hit take no lock
@@ -126,7 +126,7 @@ func (b *body) slideLocked() int64 {
 }
 
 // standLocked waits until a reader has moved. Those who did not move for stall
-// are left behind.
+// are left behind, where there are others.
 func (b *body) standLocked() {
 	timer := time.NewTimer(stall)
 	defer timer.Stop()
@@ -138,6 +138,9 @@ func (b *body) standLocked() {
 	case <-timer.C:
 		b.mu.Lock()
 		defer b.mu.Unlock()
+		if len(b.readers) < 2 {
+			return // he holds up nobody
+		}
 		for r := range b.readers {
 			if r.at == b.base {
 				delete(b.readers, r)
@@ -242,6 +245,22 @@ func (r *reader) leave() {
 	r.b.changedLocked()
 }
 
+// joined is the object for one client, who counts as a reader from now on: a body
+// that outgrows its limit keeps its beginning for him until he comes to read. nil:
+// the beginning has gone.
+func (o *Object) joined() *Object {
+	if o.body.final.Load() != nil {
+		return o
+	}
+	r := o.body.follow()
+	if r == nil {
+		return nil
+	}
+	own := *o
+	own.ahead = r
+	return &own
+}
+
 // copyTo passes all bytes on as they come. flush is called, when not nil, before
 // it waits for more.
 func (b *body) copyTo(ctx context.Context, w io.Writer, flush func()) (int64, error) {
@@ -250,6 +269,10 @@ func (b *body) copyTo(ctx context.Context, w io.Writer, flush func()) (int64, er
 		return 0, ErrTooSlow
 	}
 	defer r.leave()
+	return r.copyTo(ctx, w, flush)
+}
+
+func (r *reader) copyTo(ctx context.Context, w io.Writer, flush func()) (int64, error) {
 	var sent int64
 	idle := func() {
 		if flush != nil {

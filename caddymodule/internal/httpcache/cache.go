@@ -216,6 +216,7 @@ func (c *Cache) Follow(ctx context.Context, r *Request, p Policy, found Found) (
 // Answer is what the client gets of an object: 200, 304, 206, 416.
 func (c *Cache) Answer(r *Request, o *Object) Answer {
 	a, made := o.answer(r.Method, r.Header, c.press)
+	a.remote = r.Trusted
 	if made {
 		c.store.reweigh(o.key)
 	}
@@ -253,12 +254,12 @@ type Stats struct {
 	Collapsed            int64 // answered by another's flight
 	Stored               int64 // objects
 	Invalidations        int64
-	Keys                 int
 	Evictions            int64 // keys that had to go for others
+	Keys                 int
 	Bytes, MaxBytes      int64
 	Flights              int
-}
 	Disk                 *DiskStats // nil: there is no second tier
+}
 
 // Stats are the cache's numbers now.
 func (c *Cache) Stats() Stats {

@@ -55,13 +55,16 @@ type Control struct {
 
 func (c *Control) has(d directive) bool { return c.set&d != 0 }
 
-// Answer directives: those of a targeted field, if there is a valid one, else
-// of Cache-Control.
+// answerControl are the directives of an answer: those of a targeted field, if
+// there is a valid one, else of Surrogate-Control, else of Cache-Control.
 func answerControl(h Header) Control {
 	for _, name := range targets {
 		if c, ok := parseTargeted(h[name]); ok {
 			return c
 		}
+	}
+	if c, ok := parseSurrogate(h[surrogateControl]); ok {
+		return c
 	}
 	return parseControl(h["Cache-Control"])
 }

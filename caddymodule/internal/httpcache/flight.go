@@ -2,6 +2,8 @@ package httpcache
 
 import (
 	"hash/maphash"
+	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +27,7 @@ type Flight struct {
 	alone   bool // nobody follows
 	head    bool // HEAD
 	asks    bool // Prepare puts the cache's conditions in place of the client's
+	behind  bool // no client reads along
 	request Header
 	control Control
 	of      credentials
@@ -101,7 +104,7 @@ func (c *Cache) refresh(r *Request, p Policy, o *Object) *Flight {
 	plain := *r
 	plain.Method = "GET"
 	f := c.newFlight(&plain, &Control{}, p, o)
-	f.in, f.asks, f.forward = in, true, "stale"
+	f.in, f.asks, f.behind, f.forward = in, true, true, "stale"
 	c.flights[in] = f
 	return f
 }
@@ -181,8 +184,10 @@ func (f *Flight) Method() string {
 }
 
 // Prepare changes the header of the request that is to be sent: with the
-// cache's own conditions in place of the client's (RFC 9111 4.3.1), or as it is.
+// cache's own conditions in place of the client's (RFC 9111 4.3.1), or as it is,
+// and with what the cache can do.
 func (f *Flight) Prepare(h Header) {
+	h[surrogateCapability] = append(slices.Clip(f.request[surrogateCapability]), capability)
 	switch {
 	case !f.asks:
 	case f.stale != nil:
@@ -208,8 +213,11 @@ func (f *Flight) shared(r *Request) (*Object, bool) {
 	if !f.open || !f.goodLocked() || !selects(o.selectors, r.Header) {
 		return nil, false
 	}
-	of := credentialsOf(r.Header)
-	return o, of.anonymous() || o.control.shares(of)
+	if of := credentialsOf(r.Header); !of.anonymous() && !o.control.shares(of) {
+		return nil, false
+	}
+	o = o.joined()
+	return o, o != nil
 }
 
 // decideLocked lets the followers go.
@@ -279,6 +287,19 @@ func (f *Flight) End(trailer Header) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.landLocked()
+}
+
+// Room is how many bytes Write takes in now without waiting for any reader.
+func (f *Flight) Room() int64 {
+	f.mu.Lock()
+	b := f.body
+	f.mu.Unlock()
+	if b == nil {
+		return math.MaxInt64
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit - int64(len(b.data))
 }
 
 func (b *body) received() int64 {

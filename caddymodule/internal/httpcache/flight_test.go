@@ -77,7 +77,7 @@ func (s *slowApp) fetch(f *Flight, got chan<- Received) {
 	a := s.answer(n)
 	if a.status == 0 {
 		if o, note, ok := f.Instead(Overloaded); ok {
-			got <- Received{Replace, o, note}
+			got <- Received{Use: Replace, Object: o, Note: note}
 		}
 		close(got)
 		return
@@ -356,6 +356,108 @@ func TestSlowFollowerHoldsTheOthersUpForAWhileOnly(t *testing.T) {
 		}
 		if _, err := stuck.next(t.Context(), nil); !errors.Is(err, ErrTooSlow) {
 			t.Errorf("the slow one got %v", err)
+		}
+	})
+}
+
+func TestSlowReaderWhoIsAloneIsNotCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &body{limit: 10}
+		slow := b.follow()
+		go func() {
+			b.write([]byte("0123456789abcdefghij"))
+			b.end(nil, nil)
+		}()
+		var got bytes.Buffer
+		for {
+			time.Sleep(3 * stall)
+			p, err := slow.next(t.Context(), nil)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, _ := got.Write(p)
+			slow.read(n)
+		}
+		if got.String() != "0123456789abcdefghij" {
+			t.Errorf("got %q", got.String())
+		}
+	})
+}
+
+// TestWhoIsToldToFollowFindsTheBeginning: between that word and the first look at
+// the body others may have read on, far beyond what is kept.
+func TestWhoIsToldToFollowFindsTheBeginning(t *testing.T) {
+	inBubble(t, Config{Object: 10}, func(t *testing.T, c *Cache) {
+		r := get("/")
+		f := c.Lookup(&r, Policy{}).Flight
+		waiting := c.Lookup(&r, Policy{})
+		got := f.Receive(200, fields("Cache-Control: max-age=60"))
+		found, err := c.Follow(t.Context(), &r, Policy{}, waiting)
+		if err != nil || found.Verdict != Hit {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		if f.Room() != 10 {
+			t.Errorf("room for %d bytes", f.Room())
+		}
+		go func() {
+			f.Write([]byte("0123456789abcdefghij"))
+			f.End(nil)
+		}()
+		var wg sync.WaitGroup
+		for late, o := range map[time.Duration]*Object{0: got.Object, stall / 2: found.Object} {
+			wg.Go(func() {
+				time.Sleep(late)
+				var text bytes.Buffer
+				answer := c.Answer(&r, o)
+				if _, err := answer.CopyBody(t.Context(), &text, nil); err != nil || text.String() != "0123456789abcdefghij" {
+					t.Errorf("after %v: %q, %v", late, text.String(), err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestLeaderWhoLooksLateFindsTheBeginning(t *testing.T) {
+	inBubble(t, Config{Object: 10}, func(t *testing.T, c *Cache) {
+		r := get("/")
+		f := c.Lookup(&r, Policy{}).Flight
+		got := f.Receive(200, fields("Cache-Control: max-age=60"))
+		go func() {
+			f.Write([]byte("0123456789abcdefghij"))
+			f.End(nil)
+		}()
+		synctest.Wait()
+		var text bytes.Buffer
+		answer := c.Answer(&r, got.Object)
+		if _, err := answer.CopyBody(t.Context(), &text, nil); err != nil || text.String() != "0123456789abcdefghij" {
+			t.Errorf("%q, %v", text.String(), err)
+		}
+	})
+}
+
+// TestWhoNeedsNoBodyHoldsNobodyUp: a follower who has it already reads nothing.
+func TestWhoNeedsNoBodyHoldsNobodyUp(t *testing.T) {
+	inBubble(t, Config{Object: 10}, func(t *testing.T, c *Cache) {
+		r, has := get("/"), get("/", `If-None-Match: "1"`)
+		f := c.Lookup(&r, Policy{}).Flight
+		waiting := c.Lookup(&has, Policy{})
+		got := f.Receive(200, fields("Cache-Control: max-age=60", `Etag: "1"`))
+		found, _ := c.Follow(t.Context(), &has, Policy{}, waiting)
+		answer := c.Answer(&has, found.Object)
+		if n, err := answer.CopyBody(t.Context(), io.Discard, nil); answer.Status != 304 || n != 0 || err != nil {
+			t.Errorf("%d, %d bytes, %v", answer.Status, n, err)
+		}
+		leader := c.Answer(&r, got.Object)
+		go leader.CopyBody(t.Context(), io.Discard, nil)
+		start := time.Now()
+		f.Write([]byte("0123456789abcdefghij"))
+		f.End(nil)
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("the writer waited %v", waited)
 		}
 	})
 }

@@ -203,6 +203,18 @@ func storedHeader(h Header, c Control) Header {
 	return kept
 }
 
+// own are the fields of an answer that may not be used for anybody but the client
+// that it is for (RFC 9111 5.2.2.4, 5.2.2.7: of a later use).
+func (c *Control) own(h Header) []string {
+	var names []string
+	for _, name := range slices.Concat(c.privateFields, c.noCacheFields) {
+		if has(h, name) && !slices.Contains(hopByHop, name) && !strings.HasPrefix(name, ours) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // ours begins the fields by which the application talks to Portner. No client
 // sees them; what it says of storage holds for later 304s as well, and is kept.
 const ours = "Portner-"

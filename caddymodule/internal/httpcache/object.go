@@ -14,14 +14,15 @@ type Object struct {
 	control   Control
 	selectors []selector
 	body      *body
+	ahead     *reader       // of body, for one client; nil: it has not joined yet
 	part      *part         // of a 206; nil: the body is the whole
 	received  time.Time     // when its head came
 	born      time.Time     // when it was made, as far as Date, Age and the journey tell
 	life      time.Duration // fresh for so long since born
 	pressed   bool          // may be compressed
 	validity  validity
-}
 	filed     bool // read from disk
+}
 
 // part is what a stored 206 has of how much.
 type part struct {

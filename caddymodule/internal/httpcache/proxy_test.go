@@ -157,7 +157,7 @@ func (p *proxy) fetch(f *Flight, r *http.Request, h http.Header, heads chan<- he
 		res, err := p.send(r, f.Method(), h, nil)
 		if err != nil {
 			o, note, _ := f.Instead(Unreachable)
-			tell(heads, head{nil, Received{Replace, o, note}, err})
+			tell(heads, head{nil, Received{Use: Replace, Object: o, Note: note}, err})
 			return
 		}
 		got := f.Receive(res.StatusCode, res.Header)

@@ -23,6 +23,7 @@ type Received struct {
 	Use    Use
 	Object *Object // for Keep and Replace: Answer makes of it what this client gets
 	Note   Note
+	Own    []string // names of fields that this client gets beside it, and nobody later
 }
 
 // Receive takes the head of the application's final answer.
@@ -37,7 +38,7 @@ func (f *Flight) Receive(status int, h Header) Received {
 	case f.stale != nil && serverError(status):
 		if o, note, ok := f.stand(Failing); ok {
 			note.Hit, note.Forward, note.Answered = false, "stale", status
-			return Received{Replace, o, note}
+			return Received{Use: Replace, Object: o, Note: note}
 		}
 	}
 	return f.receiveAnswer(status, h, now)
@@ -95,7 +96,7 @@ func (f *Flight) receiveAnswer(status int, h Header, now time.Time) Received {
 		note.Detail = why
 		f.unshareLocked(status, now)
 		f.landLocked()
-		return Received{Forward, nil, note}
+		return Received{Use: Forward, Note: note}
 	}
 	f.object, f.body, f.keep = o, o.body, true
 	if f.length = contentLength(h); o.part != nil {
@@ -103,7 +104,11 @@ func (f *Flight) receiveAnswer(status int, h Header, now time.Time) Received {
 	}
 	f.openLocked(now)
 	note.Stored, note.TTL, note.Lives = true, o.life-now.Sub(o.born), true
-	return Received{Keep, o, note}
+	got := Received{Keep, o, note, o.control.own(h)}
+	if !f.behind {
+		got.Object = o.joined()
+	}
+	return got
 }
 
 // make is the object of an answer, or why there is none.
@@ -210,7 +215,7 @@ func (f *Flight) receiveNotModified(h Header, now time.Time) Received {
 	f.landLocked()
 	note := f.note()
 	note.Answered, note.Stored, note.TTL, note.Lives = 304, true, fresh.life-now.Sub(fresh.born), true
-	return Received{Replace, fresh, note}
+	return Received{Replace, fresh, note, fresh.control.own(h)}
 }
 
 // refreshed is an object with the fields of a 304 or of an answer to HEAD,

@@ -85,12 +85,14 @@ var deceptive = []string{
 	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Forwarded-Method",
 }
 
-// rerouting are fields that name another host, scheme or folder; proxies set
-// them rightly, everybody else to poison links in what others are shown.
+// rerouting are fields that name another host, scheme or folder, or another
+// reader than a browser; proxies set them rightly, everybody else to poison what
+// others are shown.
 var rerouting = []string{
 	"Forwarded", "X-Forwarded-Server", "X-Forwarded-Protocol", "X-Forwarded-Scheme",
 	"X-Forwarded-Ssl", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Host", "X-Original-Host", "X-Http-Host-Override", "X-Url-Scheme",
 	"Front-End-Https", "X-Script-Name",
+	surrogateCapability, // a page for a surrogate is its source, to be put together there
 }
 
 // overwritten are those of them that Overwrites is about.
@@ -112,7 +114,7 @@ func (r *Request) passes() (string, bool) {
 // beware of.
 func (r *Request) misleads() bool {
 	for field := range r.Header {
-		if field == "" || field[0] != 'X' && field[0] != 'F' {
+		if field == "" || field[0] != 'X' && field[0] != 'F' && field[0] != 'S' {
 			continue
 		}
 		// CGI, WSGI and their like take '_' for '-'. No proxy sets it so.

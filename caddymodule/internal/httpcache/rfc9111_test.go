@@ -129,6 +129,23 @@ var reuses = []reuse{
 	{section: "9213 2.1", rule: "an empty one as well", answer: a("Cache-Control: max-age=60", "Cdn-Cache-Control:"), cached: true},
 	{section: "9213 2.1", rule: "a directive of the wrong type is ignored", answer: a("Cache-Control: no-store", "Cdn-Cache-Control: max-age=\"60\"")},
 	{section: "9213 2.1", rule: "parameters are ignored", answer: a("Cdn-Cache-Control: max-age=60;a=b;c, foo=(1 2)"), cached: true},
+
+	// Edge Architecture Specification (W3C Note, 2001) 2.2.
+	{section: "edge 2.2", rule: "Surrogate-Control takes the place of Cache-Control", answer: a("Cache-Control: private, no-store", "Surrogate-Control: max-age=60"), cached: true},
+	{section: "edge 2.2", rule: "also where it forbids more", answer: a("Cache-Control: max-age=60", "Expires: +60", "Surrogate-Control: no-store")},
+	{section: "edge 2.2", rule: "or less long", answer: a("Cache-Control: max-age=60", "Surrogate-Control: max-age=1"), after: 2 * time.Second},
+	{section: "edge 2.2", rule: "targeted fields are before it", answer: a("Cdn-Cache-Control: no-store", "Surrogate-Control: max-age=60")},
+	{section: "edge 2.2", rule: "what others are told does not count", answer: a("Cache-Control: no-store", "Surrogate-Control: max-age=60;abc")},
+	{section: "edge 2.2", rule: "nor does it forbid", answer: a("Cache-Control: max-age=60", "Surrogate-Control: no-store;abc"), cached: true},
+	{section: "edge 2.2", rule: "what this cache is told comes first", answer: a("Surrogate-Control: max-age=60;portner, max-age=0, no-store;abc"), cached: true},
+	{section: "edge 2.2", rule: "in whatever order", answer: a("Surrogate-Control: max-age=0, max-age=60; Portner"), cached: true},
+	{section: "edge 2.2", rule: "what is for all counts beside it", answer: a("Surrogate-Control: no-store, max-age=60;portner")},
+	{section: "edge 2.2", rule: "unknown words are nothing to obey", answer: a("Cache-Control: max-age=60", "Surrogate-Control: no-store-remote, foo"), cached: true},
+	{section: "edge 2.2", rule: "a time that is not a number is stale", answer: a("Cache-Control: max-age=60", "Surrogate-Control: max-age=6x")},
+	{section: "edge 2.2", rule: "it may be extended", answer: a("Surrogate-Control: max-age=1+10"), after: 5 * time.Second, cached: true},
+	{section: "edge 2.2", rule: "by so much", answer: a("Surrogate-Control: max-age=1+10"), after: 12 * time.Second},
+	{section: "ours", rule: "a cookie is set for one, whatever is said", answer: a("Set-Cookie: a=b", "Surrogate-Control: max-age=60")},
+
 	{section: "8941 3.2", rule: "the last of equal keys counts", answer: a("Cdn-Cache-Control: max-age=0, max-age=60"), cached: true},
 }
 
@@ -207,6 +224,25 @@ func TestFieldsOfOneConnectionAreNotStored(t *testing.T) { // 3.1; 5.2.2.4, 5.2.
 		if field(x.header, "C") != "1" || !x.cached() {
 			t.Errorf("C was not: %v", x.header)
 		}
+	})
+}
+
+// TestFieldsForOneReaderReachHim: 5.2.2.4 and 5.2.2.7 are about later uses.
+func TestFieldsForOneReaderReachHim(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		answer := ok("x", "Cache-Control: public, max-age=1, private=\"Set-Cookie\", no-cache=\"N, Connection, portner-load\"",
+			"Set-Cookie: a=b", "N: 1", "Connection: N2", "N2: 1", "Portner-Load: 1", "Etag: \"1\"")
+		check := func(x told, mine bool) {
+			t.Helper()
+			if has(x.header, "Set-Cookie") != mine || has(x.header, "N") != mine || has(x.header, "Connection") || has(x.header, "Portner-Load") {
+				t.Errorf("for him alone: %v; %v", mine, x.header)
+			}
+		}
+		check(talk(t, c, Policy{}, get("/"), answer), true)
+		check(talk(t, c, Policy{}, get("/"), ok("")), false)
+		time.Sleep(2 * time.Second)
+		check(talk(t, c, Policy{}, get("/"), app{304, answer.header, ""}), true)
+		check(talk(t, c, Policy{}, get("/"), ok("")), false)
 	})
 }
 

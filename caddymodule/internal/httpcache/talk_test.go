@@ -88,6 +88,9 @@ func talk(t testing.TB, c *Cache, p Policy, r Request, a app) told {
 	}
 	x := give(t, c, r, got.Object, got.Note)
 	x.sent = sent
+	for _, name := range got.Own {
+		x.header[name] = a.header[name]
+	}
 	return x
 }
 
@@ -102,7 +105,7 @@ func fly(t testing.TB, f *Flight, r Request, a app) (Received, Header) {
 		f.Sent()
 		if a.status == 0 {
 			o, note, _ := f.Instead(Unreachable)
-			return Received{Replace, o, note}, h
+			return Received{Use: Replace, Object: o, Note: note}, h
 		}
 		got := f.Receive(a.status, a.header)
 		switch got.Use {

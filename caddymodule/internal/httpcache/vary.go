@@ -18,6 +18,9 @@ func variesOnAll(h Header) bool { return hasMember(h, "Vary", "*") }
 // in an order that does not depend on the answer's.
 func selectors(answer, request Header) []selector {
 	var s []selector
+	if processed(answer) { // those who cannot do that must not get it
+		s = append(s, selector{surrogateCapability, string(normalise(nil, surrogateCapability, request))})
+	}
 	for l := members(answer, "Vary"); ; {
 		name, ok := l.next()
 		if !ok {
