@@ -75,6 +75,10 @@ type Handler struct {
 	// portner/journal in Caddy's data folder.
 	JournalDir string `json:"journal_dir,omitempty"`
 
+	// JournalKeyFile has the key, 64 hexadecimal digits, by which what the journal
+	// keeps is sealed. Default: it is not.
+	JournalKeyFile string `json:"journal_key_file,omitempty"`
+
 	// DirectOff sends everything by way of reverse_proxy, which costs more.
 	DirectOff bool `json:"direct_off,omitempty"`
 
@@ -357,11 +361,11 @@ func (h *Handler) settings() (string, error) {
 		Hold        *caddy.Duration
 		Classes     []ClassConfig
 		Cache       *CacheConfig `json:",omitempty"`
-		JournalDir  string
+		JournalDir  []string
 		Upstreams   reverseproxy.UpstreamPool
 		Dynamic     json.RawMessage
 		Health      *reverseproxy.HealthChecks
-	}{h.Concurrency, h.Queue, h.Hold, h.Classes, h.Cache, h.JournalDir, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
+	}{h.Concurrency, h.Queue, h.Hold, h.Classes, h.Cache, []string{h.JournalDir, h.JournalKeyFile}, rp.Upstreams, rp.DynamicUpstreamsRaw, rp.HealthChecks})
 	if err != nil {
 		return "", fmt.Errorf("app_proxy: settings: %w", err)
 	}

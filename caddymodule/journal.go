@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -75,7 +76,7 @@ func (h *Handler) checkJournal() error {
 			return fmt.Errorf("%s: sizes and times must not be negative", where)
 		}
 	}
-	if h.JournalDir != "" && !h.journals() {
+	if h.JournalDir+h.JournalKeyFile != "" && !h.journals() {
 		return errors.New("app_proxy: journal_dir: no route has a journal")
 	}
 	return nil
@@ -84,6 +85,7 @@ func (h *Handler) checkJournal() error {
 // journalPlan is the pool's journal as its handlers want it.
 type journalPlan struct {
 	dir     string // of the store
+	keyFile string // what is written is sealed; empty: it is not
 	limits  journal.Limits
 	deliver *front.Front
 }
@@ -93,7 +95,7 @@ func (h *Handler) journalPlan() *journalPlan {
 	if !h.journals() {
 		return nil
 	}
-	plan := &journalPlan{dir: h.journalDir(), deliver: h.front}
+	plan := &journalPlan{dir: h.journalDir(), keyFile: h.JournalKeyFile, deliver: h.front}
 	for _, c := range h.Routes {
 		if c.Journal != nil {
 			plan.limits.MaxBytes = max(plan.limits.MaxBytes, cmp.Or(c.Journal.MaxBytes, defaultJournalBytes))
@@ -105,7 +107,22 @@ func (h *Handler) journalPlan() *journalPlan {
 	return plan
 }
 
-// with is one plan of two handlers' of a pool. They agree on the folder.
+// secret reads the key file; nil: there is none. It is read whenever the journal is
+// opened: its disk may come later than Caddy.
+func (p *journalPlan) secret() ([]byte, error) {
+	if p.keyFile == "" {
+		return nil, nil
+	}
+	return journal.ReadSecret(p.keyFile)
+}
+
+// made reports whether there is a store.
+func (p *journalPlan) made() bool {
+	found, err := filepath.Glob(filepath.Join(p.dir, "MANIFEST-*"))
+	return err == nil && len(found) > 0
+}
+
+// with is one plan of two handlers' of a pool. They agree on folder and key.
 func (p *journalPlan) with(other *journalPlan) *journalPlan {
 	if p == nil || other == nil {
 		return cmp.Or(p, other)

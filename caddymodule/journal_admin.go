@@ -1,10 +1,13 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -18,8 +21,10 @@ import (
 
 // journalStatus is one pool's journal as GET /app_proxy/journal shows it.
 type journalStatus struct {
-	Pool        string   `json:"pool"`
-	Depth       int64    `json:"depth"` // entries that are not delivered
+	Pool        string   `json:"pool,omitempty"`
+	Folder      string   `json:"folder"`
+	Orphan      bool     `json:"orphan,omitempty"` // no pool of that name is configured
+	Depth       int64    `json:"depth"`            // entries that are not delivered
 	Oldest      float64  `json:"oldest_seconds"`
 	DeadLetters int64    `json:"dead_letters"`
 	Bytes       int64    `json:"bytes"`
@@ -55,31 +60,41 @@ type journalDetail struct {
 	Answer *journal.Answer     `json:"answer,omitempty"`
 }
 
-// journals are the open journals by pool.
-func openJournals() map[string]*journal.Journal {
-	open := make(map[string]*journal.Journal)
+// poolsWithJournals are the pools that keep writes, or should, by name.
+func poolsWithJournals() map[string]*pool {
+	keep := make(map[string]*pool)
 	pools.Range(func(_, value any) bool {
-		p := value.(*pool)
-		if j := p.journal.Load(); j != nil {
-			open[p.name] = j
+		if p := value.(*pool); p.journal.Load() != nil {
+			keep[p.name] = p
 		}
 		return true
 	})
-	return open
+	return keep
 }
 
 func journalStatuses() []journalStatus {
 	list := []journalStatus{}
-	for name, j := range openJournals() {
-		s := j.Stats()
-		status := journalStatus{Pool: name, Depth: s.Depth, Oldest: s.Oldest.Seconds(), DeadLetters: s.DeadLetters, Bytes: s.Bytes, MaxBytes: s.MaxBytes, Damaged: s.Damaged}
-		if s.Failed != nil {
-			status.Failed = s.Failed.Error()
+	for name, p := range poolsWithJournals() {
+		if j := p.journal.Load(); j != nil {
+			list = append(list, p.journalStatus(name, j.Stats()))
 		}
-		list = append(list, status)
 	}
-	slices.SortFunc(list, func(a, b journalStatus) int { return strings.Compare(a.Pool, b.Pool) })
+	list = append(list, orphans(nil)...)
+	slices.SortFunc(list, func(a, b journalStatus) int {
+		return cmp.Or(strings.Compare(a.Pool, b.Pool), strings.Compare(a.Folder, b.Folder))
+	})
 	return list
+}
+
+func (p *pool) journalStatus(name string, s journal.Stats) journalStatus {
+	status := journalStatus{
+		Pool: name, Folder: p.journalFolder(), Depth: s.Depth, Oldest: s.Oldest.Seconds(), DeadLetters: s.DeadLetters,
+		Bytes: s.Bytes, MaxBytes: s.MaxBytes, Damaged: s.Damaged,
+	}
+	if s.Failed != nil {
+		status.Failed = s.Failed.Error()
+	}
+	return status
 }
 
 // serveJournal is everything below /app_proxy/journal. GET looks, POST changes.
@@ -87,61 +102,96 @@ func serveJournal(w http.ResponseWriter, r *http.Request) error {
 	verb := strings.Trim(strings.TrimPrefix(r.URL.Path, "/app_proxy/journal"), "/")
 	act, ok := journalActs[verb]
 	if !ok {
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("%s: expected list, show, retry, drop, export or import", verb)}
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: fmt.Errorf("%s: expected list, show, retry, drop, export, import or reopen", verb)}
 	}
 	if act.method != r.Method {
 		w.Header().Set("Allow", act.method)
 		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s: only %s", r.Method, act.method)}
 	}
+	if act.method == http.MethodPost { // what a form of some page cannot say
+		if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" && media != "application/jsonl" {
+			return caddy.APIError{HTTPStatus: http.StatusUnsupportedMediaType, Err: errors.New("expected application/json")}
+		}
+	}
 	if verb == "" {
 		return adminJSON(w, journalStatuses())
 	}
-	j, err := journalOf(r.URL.Query().Get("pool"))
+	p, err := poolOf(r.URL.Query().Get("pool"))
 	if err == nil {
-		err = act.do(j, w, r)
+		err = act.do(p, w, r)
 	}
-	switch {
-	case errors.Is(err, journal.ErrNotFound), errors.Is(err, errNoSuchJournal):
-		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
-	case errors.Is(err, journal.ErrBusy):
-		return caddy.APIError{HTTPStatus: http.StatusConflict, Err: err}
+	for _, known := range journalErrors {
+		if errors.Is(err, known.err) {
+			return caddy.APIError{HTTPStatus: known.status, Err: err}
+		}
 	}
 	return err
 }
 
+var journalErrors = []struct {
+	err    error
+	status int
+}{
+	{journal.ErrNotFound, http.StatusNotFound},
+	{errNoSuchJournal, http.StatusNotFound},
+	{journal.ErrBusy, http.StatusConflict},
+	{journal.ErrNotDead, http.StatusConflict},
+	{journal.ErrFailed, http.StatusServiceUnavailable},
+	{journal.ErrClosed, http.StatusServiceUnavailable},
+}
+
 var journalActs = map[string]struct {
 	method string
-	do     func(*journal.Journal, http.ResponseWriter, *http.Request) error
+	do     func(*pool, http.ResponseWriter, *http.Request) error
 }{
 	"":       {http.MethodGet, nil},
-	"list":   {http.MethodGet, listJournal},
-	"show":   {http.MethodGet, showEntry},
-	"retry":  {http.MethodPost, changeEntries((*journal.Journal).Retry)},
-	"drop":   {http.MethodPost, changeEntries((*journal.Journal).Drop)},
-	"export": {http.MethodGet, exportJournal},
-	"import": {http.MethodPost, importJournal},
+	"list":   {http.MethodGet, withJournal(listJournal)},
+	"show":   {http.MethodGet, withJournal(showEntry)},
+	"retry":  {http.MethodPost, withJournal(changeEntries((*journal.Journal).Retry))},
+	"drop":   {http.MethodPost, withJournal(changeEntries((*journal.Journal).Drop))},
+	"export": {http.MethodGet, withJournal(exportJournal)},
+	"import": {http.MethodPost, withJournal(importJournal)},
+	"reopen": {http.MethodPost, reopenJournal},
 }
 
 var errNoSuchJournal = errors.New("no such journal")
 
-// journalOf finds a pool's journal; without a name, the only one.
-func journalOf(name string) (*journal.Journal, error) {
-	open := openJournals()
-	if j := open[name]; j != nil {
-		return j, nil
+// poolOf finds a pool that keeps writes; without a name, the only one.
+func poolOf(name string) (*pool, error) {
+	keep := poolsWithJournals()
+	if p := keep[name]; p != nil {
+		return p, nil
 	}
-	if name != "" || len(open) != 1 {
-		var names []string
-		for n := range open {
-			names = append(names, n)
+	if name == "" && len(keep) == 1 {
+		for _, p := range keep {
+			return p, nil
 		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("%w: pool %q; expected one of: %s", errNoSuchJournal, name, strings.Join(names, ", "))
 	}
-	for _, j := range open {
-		return j, nil
+	names := slices.Sorted(maps.Keys(keep))
+	return nil, fmt.Errorf("%w: pool %q; expected one of: %s", errNoSuchJournal, name, strings.Join(names, ", "))
+}
+
+// withJournal is for what needs the journal alone.
+func withJournal(do func(*journal.Journal, http.ResponseWriter, *http.Request) error) func(*pool, http.ResponseWriter, *http.Request) error {
+	return func(p *pool, w http.ResponseWriter, r *http.Request) error {
+		j := p.journal.Load()
+		if j == nil {
+			return errNoSuchJournal
+		}
+		return do(j, w, r)
 	}
-	return nil, errNoSuchJournal
+}
+
+// reopenJournal opens a journal that has failed now, and makes one if there is none.
+func reopenJournal(p *pool, w http.ResponseWriter, r *http.Request) error {
+	err := p.reopen(r.Context(), true)
+	switch {
+	case err == nil || errors.Is(err, errWorks):
+		return adminJSON(w, map[string]bool{"open": true})
+	case errors.Is(err, errNoSuchJournal):
+		return err
+	}
+	return caddy.APIError{HTTPStatus: http.StatusServiceUnavailable, Err: err}
 }
 
 func adminJSON(w http.ResponseWriter, value any) error {

@@ -8,18 +8,22 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/portner/portner/caddymodule/internal/journal"
 )
 
 // journalFlags are those of every verb.
 type journalFlags struct {
 	pool, state              string
 	all                      bool
+	keyFile, oldKeyFile      string
 	address, config, adapter string
 }
 
@@ -49,7 +53,12 @@ docs/runbook.md says when to use which.`,
 	for _, c := range []*cobra.Command{retry, drop} {
 		c.Flags().BoolVar(&f.all, "all", false, "All dead letters")
 	}
-	cmd.AddCommand(list, export, retry, drop,
+	salvage := journalVerb("salvage <folder> [--key-file <file>] [--old-key-file <file>]",
+		"Makes a journal that can be opened of one that cannot, or changes its key; nobody may have it open", 1, f.salvage)
+	salvage.Flags().StringVar(&f.keyFile, "key-file", "", "Key file of the journal, as in the configuration")
+	salvage.Flags().StringVar(&f.oldKeyFile, "old-key-file", "", "Key file that it was sealed with, if that was another (none: not at all)")
+	cmd.AddCommand(list, export, retry, drop, salvage,
+		journalVerb("reopen", "Opens a journal that has failed now; by itself that takes up to a minute", 0, f.reopen),
 		journalVerb("show <id>", "Shows an entry, with its secrets masked", 1, f.show),
 		journalVerb("import < file", "Takes in what export has written; what is there already stays as it is", 0, f.importAll))
 	return cmd
@@ -105,9 +114,14 @@ func (f *journalFlags) list([]string) error {
 		if err := f.read(http.MethodGet, "", nil, &all); err != nil {
 			return err
 		}
-		fmt.Fprintln(table, "POOL\tUNDELIVERED\tOLDEST\tDEAD\tBYTES\tOF\t")
+		fmt.Fprintln(table, "POOL\tUNDELIVERED\tOLDEST\tDEAD\tBYTES\tOF\tFOLDER\t")
 		for _, s := range all {
-			fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%d\t%d\t%s\n", s.Pool, s.Depth, time.Duration(s.Oldest*1e9).Round(time.Second), s.DeadLetters, s.Bytes, s.MaxBytes, s.Failed)
+			name := s.Pool
+			if s.Orphan {
+				name = "(no pool)"
+			}
+			fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%d\t%d\t%s\t%s\n", name, s.Depth, time.Duration(s.Oldest*1e9).Round(time.Second), s.DeadLetters, s.Bytes, s.MaxBytes, s.Folder,
+				strings.ReplaceAll(s.Failed, "\n", " "))
 		}
 		return nil
 	}
@@ -150,6 +164,52 @@ func (f *journalFlags) change(verb string, args []string) error {
 		return err
 	}
 	fmt.Printf("%s: %d\n", verb, told.Changed)
+	return nil
+}
+
+func (f *journalFlags) reopen([]string) error {
+	var told struct{ Open bool }
+	if err := f.read(http.MethodPost, "reopen", nil, &told); err != nil {
+		return err
+	}
+	fmt.Println("it is open")
+	return nil
+}
+
+// salvage works on the folder itself: a journal that cannot be opened is nobody's.
+func (f *journalFlags) salvage(args []string) error {
+	dir := ""
+	switch {
+	case len(args) == 1:
+		dir = filepath.Clean(args[0])
+	case f.pool != "":
+		dir = filepath.Join(journalRoot(), fileName(f.pool))
+	default:
+		return errors.New("salvage: expected the folder that the log names, or --pool")
+	}
+	plan, from := journalPlan{keyFile: f.keyFile}, journalPlan{keyFile: f.oldKeyFile}
+	to, err := plan.secret()
+	if err != nil {
+		return err
+	}
+	was := to
+	if f.oldKeyFile != "" {
+		if was, err = from.secret(); err != nil {
+			return err
+		}
+	}
+	s, err := journal.Salvage(dir, was, journal.Options{Secret: to})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: kept %d undelivered entries and %d dead letters\n", dir, s.Undelivered, s.Dead)
+	if s.Missing > 0 || len(s.Lost) > 0 {
+		fmt.Printf("lost: %d entries\n", s.Missing)
+	}
+	for _, place := range s.Lost {
+		fmt.Printf("cannot be read: %s\n", place)
+	}
+	fmt.Printf("the journal as it was: %s\n", s.Aside)
 	return nil
 }
 

@@ -1,11 +1,14 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -15,10 +18,12 @@ import (
 	"github.com/portner/portner/caddymodule/internal/journal"
 )
 
-// stores are the folders of the journals that this process has open.
+// stores are the folders of the journals that this process has open, or tries to,
+// and where the configuration keeps some.
 var stores = struct {
 	sync.Mutex
-	open map[string]bool
+	open  map[string]bool
+	roots map[string]bool
 }{open: make(map[string]bool)}
 
 // journalRoot is where the stores of pools are that name no other place.
@@ -34,35 +39,93 @@ func (h *Handler) journalDir() string {
 }
 
 // openJournal opens the journal that the plan wants, unless it is open. One that
-// has failed is opened anew, from what is on disk.
+// works is given up only for another that works. Where there is none that works,
+// one that cannot be opened is no reason to stop all else: its writes are refused,
+// and it is tried again.
 func (p *pool) openJournal(plan *journalPlan) error {
 	p.journalMu.Lock()
 	defer p.journalMu.Unlock()
-	if j := p.journal.Load(); j != nil {
-		if p.journalDir == plan.dir && j.Err() == nil {
-			j.SetLimits(plan.limits)
-			return nil
-		}
+	secret, err := plan.secret()
+	was := p.journal.Load()
+	switch {
+	case was == nil || was.Err() != nil:
+		return p.startJournalLocked(plan, was)
+	case err != nil:
+		return p.journalError(plan, err)
+	case p.kept.plan.dir == plan.dir && bytes.Equal(p.kept.secret, secret):
+		p.kept.plan = plan
+		was.SetLimits(plan.limits)
+		return nil
+	case p.kept.plan.dir == plan.dir:
+		return p.changeSecretLocked(plan, secret)
+	}
+	j, err := p.openStore(plan, secret, false)
+	if err != nil {
+		return p.journalError(plan, err)
+	}
+	p.closeJournalLocked()
+	p.keepLocked(plan, secret, j)
+	return nil
+}
+
+func (p *pool) journalError(plan *journalPlan, err error) error {
+	if errors.Is(err, journal.ErrInUse) {
+		return fmt.Errorf("app_proxy: the journal of pool %s is in use by another process: %s; stop that one, or give the pool another name or journal_dir: %w", p.name, plan.dir, err)
+	}
+	return fmt.Errorf("app_proxy: the journal of pool %s: %w", p.name, err)
+}
+
+// openStore opens the journal in the plan's folder; existing: and makes none.
+func (p *pool) openStore(plan *journalPlan, secret []byte, existing bool) (*journal.Journal, error) {
+	return journal.Open(plan.dir, journal.Options{
+		Log: p.log, Limits: plan.limits, Secret: secret, Existing: existing, ObserveAppend: p.metrics.ObserveAppend,
+	})
+}
+
+// startJournalLocked is for a pool whose journal does not work: was has failed, or
+// there is none.
+func (p *pool) startJournalLocked(plan *journalPlan, was *journal.Journal) error {
+	if was != nil {
 		p.closeJournalLocked()
 	}
-	j, err := journal.Open(plan.dir, journal.Options{Log: p.log, Limits: plan.limits, ObserveAppend: p.metrics.ObserveAppend})
-	switch {
-	case errors.Is(err, journal.ErrInUse):
-		return fmt.Errorf("app_proxy: the journal of pool %s is in use by another process: %s; stop that one, or give the pool another name or journal_dir: %w", p.name, plan.dir, err)
-	case err != nil:
-		return fmt.Errorf("app_proxy: the journal of pool %s: %w", p.name, err)
+	secret, err := plan.secret()
+	var j *journal.Journal
+	if err == nil {
+		j, err = p.openStore(plan, secret, false)
 	}
-	stores.Lock()
-	stores.open[plan.dir] = true
-	stores.Unlock()
-	p.journalDir = plan.dir
-	ctx, cancel := context.WithCancel(context.Background())
-	p.journalEnd.Store(&ending{ctx, cancel})
-	p.journal.Store(j)
-	if n := j.Stats().Depth; n > 0 {
-		p.log.Info("journal has entries to deliver", zap.Int64("entries", n))
+	if errors.Is(err, journal.ErrInUse) && was == nil {
+		return p.journalError(plan, err)
 	}
+	if err != nil {
+		p.log.Error("the journal cannot be opened: its writes are refused until it can, all else goes on; it is tried again",
+			zap.String("folder", plan.dir), zap.Error(err))
+		j = journal.None(err, journal.Options{Log: p.log, Limits: plan.limits})
+	}
+	p.keepLocked(plan, secret, j)
 	return nil
+}
+
+// changeSecretLocked opens the journal with another key. A journal is sealed with
+// one key at a time, so this works for the first one, and else the old one is
+// taken again.
+func (p *pool) changeSecretLocked(plan *journalPlan, secret []byte) error {
+	before := p.kept
+	p.closeJournalLocked()
+	j, err := p.openStore(plan, secret, true)
+	if err == nil {
+		p.keepLocked(plan, secret, j)
+		return nil
+	}
+	err = p.journalError(plan, err)
+	if j, again := p.openStore(before.plan, before.secret, true); again == nil {
+		p.keepLocked(before.plan, before.secret, j)
+	} else {
+		p.keepLocked(before.plan, before.secret, journal.None(again, journal.Options{Log: p.log, Limits: before.plan.limits}))
+	}
+	if p.deliverBy.Load() != nil {
+		p.deliverLocked()
+	}
+	return err
 }
 
 // applyJournal begins to deliver, or ends it where no route keeps writes any more.
@@ -76,12 +139,20 @@ func (p *pool) applyJournal(plan *journalPlan) {
 
 // deliver lets the deliveries go by f from now on.
 func (p *pool) deliver(f *front.Front) {
+	p.journalMu.Lock()
+	defer p.journalMu.Unlock()
 	p.deliverBy.Store(f)
-	if j := p.journal.Load(); j != nil {
-		j.Deliver(func(ctx context.Context, e *journal.Entry, attempt int) journal.Outcome {
-			return p.deliverBy.Load().Deliver(ctx, e, attempt)
-		})
+	p.deliverLocked()
+}
+
+func (p *pool) deliverLocked() {
+	j := p.journal.Load()
+	if j == nil || p.kept.quiet {
+		return
 	}
+	j.Deliver(func(ctx context.Context, e *journal.Entry, attempt int) journal.Outcome {
+		return p.deliverBy.Load().Deliver(ctx, e, attempt)
+	})
 }
 
 // closeJournal ends the deliveries. What is left is reported, and stays.
@@ -96,17 +167,18 @@ func (p *pool) closeJournalLocked() {
 	if j == nil {
 		return
 	}
+	p.kept.over()
 	p.journalEnd.Load().cancel()
 	left := j.Stats().Depth
 	if err := j.Close(); err != nil {
 		p.log.Error("closing the journal", zap.Error(err))
 	}
 	stores.Lock()
-	delete(stores.open, p.journalDir)
+	delete(stores.open, p.kept.plan.dir)
 	stores.Unlock()
 	if left > 0 {
 		p.log.Warn("a journal is closed with entries that are not delivered; they stay until a pool of that name is configured",
-			zap.Int64("entries", left), zap.String("folder", p.journalDir))
+			zap.Int64("entries", left), zap.String("folder", p.kept.plan.dir))
 	}
 }
 
@@ -128,8 +200,8 @@ func (p *pool) setReady(key string, ready bool) {
 	}
 }
 
-// startJournals opens the journals before any pool changes: a configuration whose
-// journal cannot be opened does not start.
+// startJournals opens the journals before any pool changes: a configuration that
+// would take a journal away that works, for one that does not, does not start.
 func (a *App) startJournals() error {
 	roots := map[string]bool{journalRoot(): true}
 	wanted := make(map[string]bool)
@@ -139,7 +211,13 @@ func (a *App) startJournals() error {
 			wanted[plan.dir] = true
 		}
 	}
-	reportOrphans(roots, wanted)
+	stores.Lock()
+	stores.roots = roots
+	stores.Unlock()
+	for _, o := range orphans(wanted) {
+		caddy.Log().Named("app_proxy").Warn("a journal has entries that are not delivered, and no pool of that name is configured",
+			zap.Int64("entries", o.Depth), zap.Int64("dead_letters", o.DeadLetters), zap.String("folder", o.Folder), zap.String("error", o.Failed))
+	}
 	for _, m := range a.members {
 		if plan := m.generation.journal; plan != nil {
 			if err := m.pool.openJournal(plan); err != nil {
@@ -150,10 +228,12 @@ func (a *App) startJournals() error {
 	return nil
 }
 
-// reportOrphans looks for stores with entries that no pool will deliver. They are
-// never removed.
-func reportOrphans(roots, wanted map[string]bool) {
-	log := caddy.Log().Named("app_proxy")
+// orphans are the stores with entries that no pool will deliver. They are never
+// removed. Names with a tilde are what a salvage has put aside.
+func orphans(wanted map[string]bool) (list []journalStatus) {
+	stores.Lock()
+	roots := maps.Clone(stores.roots)
+	stores.Unlock()
 	for root := range roots {
 		folders, err := os.ReadDir(root)
 		if err != nil {
@@ -162,28 +242,26 @@ func reportOrphans(roots, wanted map[string]bool) {
 		for _, f := range folders {
 			dir := filepath.Join(root, f.Name())
 			stores.Lock()
-			skip := stores.open[dir] || wanted[dir] || !f.IsDir()
+			skip := stores.open[dir] || wanted[dir] || !f.IsDir() || strings.Contains(f.Name(), "~")
 			stores.Unlock()
 			if skip {
 				continue
 			}
-			if n := undelivered(dir); n > 0 {
-				log.Warn("a journal has entries that are not delivered, and no pool of that name is configured",
-					zap.Int64("entries", n), zap.String("folder", dir))
+			if o, ok := orphan(dir); ok {
+				list = append(list, o)
 			}
 		}
 	}
+	return list
 }
 
-// undelivered counts the entries of a store that nobody has open.
-func undelivered(dir string) int64 {
-	if made, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(made) == 0 {
-		return 0 // to open it would make one there
-	}
-	j, err := journal.Open(dir, journal.Options{})
+// orphan looks into a store that this process has not open. False: there is
+// nothing to tell of it.
+func orphan(dir string) (journalStatus, bool) {
+	open, dead, err := journal.Count(dir)
+	s := journalStatus{Folder: dir, Orphan: true, Depth: open, DeadLetters: dead}
 	if err != nil {
-		return 0
+		s.Failed = err.Error()
 	}
-	defer j.Close()
-	return j.Stats().Depth
+	return s, open > 0 || dead > 0 || err != nil && !errors.Is(err, os.ErrNotExist)
 }

@@ -9,11 +9,25 @@ import (
 )
 
 func parseJournalDir(h *Handler, d *caddyfile.Dispenser) error {
-	if !d.NextArg() || d.Val() == "" {
+	if d.NextArg() {
+		h.JournalDir = d.Val()
+	}
+	if err := lastArg(d, "journal_dir"); err != nil {
+		return err
+	}
+	said, err := parseWords(d, "journal_dir", map[string]func() error{
+		"key_file": func() error {
+			if !d.NextArg() || d.Val() == "" {
+				return d.Err("app_proxy: journal_dir key_file: expected a file")
+			}
+			h.JournalKeyFile = d.Val()
+			return lastArg(d, "journal_dir key_file")
+		},
+	})
+	if err == nil && said == 0 && h.JournalDir == "" {
 		return d.Err("app_proxy: journal_dir: expected a folder")
 	}
-	h.JournalDir = d.Val()
-	return lastArg(d, "journal_dir")
+	return err
 }
 
 // parseJournal parses what is behind the word in a route. The block may be missing.

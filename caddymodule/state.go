@@ -44,7 +44,7 @@ type pool struct {
 	deliverBy  atomic.Pointer[front.Front]     // the deliveries' way to the application
 	journalEnd atomic.Pointer[ending]          // with the journal; nil before the first
 	journalMu  sync.Mutex
-	journalDir string // journalMu; of the store
+	kept       keeping // journalMu; how it is kept open
 
 	mu       sync.Mutex
 	resolver context.CancelFunc // mu; ends the resolver's loop
@@ -285,11 +285,10 @@ func (a *App) register(m member) error {
 	case ok && known.settings != m.settings:
 		return fmt.Errorf("app_proxy: pool %s is configured twice, with different settings: %s and %s; give one of them another name",
 			m.pool.name, known.settings, m.settings)
-	case ok && known.generation.cache == nil && m.generation.cache != nil:
-		known.generation.cache = m.generation.cache // one handler of them has a route for it
-		a.members[m.pool.name] = known
-		return nil
 	case ok:
+		if known.generation.cache == nil {
+			known.generation.cache = m.generation.cache // one handler of them has a route for it
+		}
 		known.generation.journal = known.generation.journal.with(m.generation.journal)
 		a.members[m.pool.name] = known
 		return nil

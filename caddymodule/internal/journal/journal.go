@@ -42,6 +42,7 @@ type Journal struct {
 	wg       sync.WaitGroup // scheduler, workers, sweeper
 	started  sync.Once
 	closed   sync.Once
+	leave    func() error // closes the store, once
 }
 
 // Options of a journal.
@@ -105,6 +106,7 @@ func newJournal(s store, opts Options) *Journal {
 	if j.observe == nil {
 		j.observe = func(time.Duration) {}
 	}
+	j.leave = sync.OnceValue(s.close)
 	j.SetLimits(opts.Limits)
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	return j
@@ -200,6 +202,14 @@ func (j *Journal) Err() error { return j.store.failure() }
 // Failed is closed when the journal takes nothing any more.
 func (j *Journal) Failed() <-chan struct{} { return j.store.failedC() }
 
+// Leave gives the folder of a journal that has failed back, so that it can be
+// opened anew. Attempts that run go on. Close is still to be called.
+func (j *Journal) Leave() {
+	if j.Err() != nil {
+		_ = j.leave()
+	}
+}
+
 // Idle reports whether no attempt runs, of a worker or a request. Whoever opens a
 // failed journal anew waits for that before Deliver, or an entry would be sent
 // twice at once.
@@ -218,7 +228,7 @@ func (j *Journal) Close() (err error) {
 	j.closed.Do(func() {
 		j.cancel()
 		j.wg.Wait()
-		if err = j.store.close(); err != nil {
+		if err = j.leave(); err != nil {
 			err = fmt.Errorf("journal: close: %w", err)
 		}
 	})

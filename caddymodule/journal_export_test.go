@@ -1,0 +1,4 @@
+package caddymodule
+
+// JournalCommand is `app-proxy journal`.
+var JournalCommand = journalCommand
