@@ -33,8 +33,9 @@ func newsBench(ctx context.Context, args []string) error {
 	clients := flags.Int("clients", 16, "how many connections ask at once; posts come over four times as many")
 	postgres := flags.String("postgres", "", "measure PostgreSQL as well: the `address` of an empty database, or \"private\" to start one for it")
 	sqlite := flags.Bool("sqlite", true, "measure SQLite")
-	keep := flags.String("keep", "", "keep the filled SQLite database in this `file`, or use the one that is there")
-	only := flags.String("only", "", "ask only for what has this `word` in its name: front, item, search, API, POST")
+	keep := flags.String("keep", "", "keep filled databases in this `folder`, and measure copies of those that are there")
+	only := flags.String("only", "", "ask only for what has this `word` in its name: front, item, search, API, POST, beside")
+	ways := flags.String("ways", "straight,door", "how the site is asked: straight, door or both")
 	out := flags.String("json", "", "write the results to this `file` as well")
 	if err := parse(flags, args); err != nil {
 		return err
@@ -60,14 +61,10 @@ func newsBench(ctx context.Context, args []string) error {
 		return err
 	}
 	n := newsRun{binaries: b, caddyfile: filepath.Join(root, "Caddyfile"), dir: dir, stories: *stories, comments: *comments,
-		long: *long, clients: *clients, only: *only, show: show}
+		long: *long, clients: *clients, only: *only, ways: strings.Split(*ways, ","), keep: *keep, show: show}
 	fmt.Printf("%d stories, %d comments, %d CPUs (shared with this generator), %v each\n", *stories, *comments, runtime.NumCPU(), *long)
-	db := *keep
-	if db == "" {
-		db = filepath.Join(dir, "filled.db")
-	}
 	if *sqlite {
-		if err := n.measure(ctx, "sqlite", db, nil); err != nil {
+		if err := n.measureSQLite(ctx); err != nil {
 			return err
 		}
 	}
@@ -94,7 +91,9 @@ type newsRun struct {
 	stories, comments int
 	long              time.Duration
 	clients           int
-	only              string // "" for all pages
+	only              string   // "" for all pages
+	ways              []string // straight, door
+	keep              string   // a folder; "" when nothing is kept
 	show              *progress
 	results           []NewsResult
 }
@@ -128,16 +127,61 @@ func (n *newsRun) broken() error {
 	return nil
 }
 
-func (n *newsRun) measure(ctx context.Context, name, db string, filled func() error) error {
-	if err := n.fill(ctx, name, db); err != nil {
+func (n *newsRun) measureSQLite(ctx context.Context) error {
+	const name = "sqlite"
+	dir := filepath.Join(n.dir, "filled")
+	db := filepath.Join(dir, "news.db")
+	if n.isKept(name) {
+		if err := copyFolder(ctx, n.kept(name), dir); err != nil {
+			return err
+		}
+	} else if err := n.fill(ctx, name, db); err != nil {
 		return err
-	}
-	if filled != nil {
-		if err := filled(); err != nil {
+	} else if n.keep != "" {
+		if err := copyFolder(ctx, dir, n.kept(name)); err != nil {
 			return err
 		}
 	}
-	for _, way := range []string{"straight", "door"} {
+	return n.measure(ctx, name, db)
+}
+
+func (n *newsRun) measurePostgres(ctx context.Context, address string) error {
+	const name = "postgres"
+	if address != "private" {
+		if err := n.fill(ctx, name, address); err != nil {
+			return err
+		}
+		return n.measure(ctx, name, address)
+	}
+	n.show.say("starting PostgreSQL")
+	kept := ""
+	if n.isKept(name) {
+		kept = n.kept(name)
+	}
+	p, err := startPostgres(ctx, kept)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	if kept == "" {
+		if err := n.fill(ctx, name, p.address()); err != nil {
+			return err
+		}
+		// It would by itself, within minutes.
+		if err := p.run(ctx, "psql", "-h", p.dir, "-U", "postgres", "-c", "ANALYZE"); err != nil {
+			return err
+		}
+		if n.keep != "" {
+			if err := p.copyTo(ctx, n.kept(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return n.measure(ctx, name, p.address())
+}
+
+func (n *newsRun) measure(ctx context.Context, name, db string) error {
+	for _, way := range n.ways {
 		if err := n.ask(ctx, name, way, db); err != nil {
 			return err
 		}
@@ -145,19 +189,27 @@ func (n *newsRun) measure(ctx context.Context, name, db string, filled func() er
 	return nil
 }
 
-func (n *newsRun) measurePostgres(ctx context.Context, address string) error {
-	var filled func() error
-	if address == "private" {
-		n.show.say("starting PostgreSQL")
-		p, err := startPostgres(ctx)
-		if err != nil {
-			return err
-		}
-		defer p.stop()
-		address = p.address()
-		filled = func() error { return p.run(ctx, "psql", "-h", p.dir, "-U", "postgres", "-c", "ANALYZE") } // it would by itself, within minutes
+// kept is where a filled database of this size is kept. What is measured is a
+// copy, because posts go into it.
+func (n *newsRun) kept(name string) string {
+	return filepath.Join(n.keep, fmt.Sprintf("%s-%d-%d", name, n.stories, n.comments))
+}
+
+func (n *newsRun) isKept(name string) bool {
+	_, err := os.Stat(n.kept(name))
+	return n.keep != "" && err == nil
+}
+
+// copyFolder copies with owners and times; to is whole or not there.
+func copyFolder(ctx context.Context, from, to string) error {
+	part := to + ".part"
+	if err := errors.Join(os.RemoveAll(part), os.MkdirAll(filepath.Dir(to), 0o755)); err != nil {
+		return err
 	}
-	return n.measure(ctx, "postgres", address, filled)
+	if out, err := exec.CommandContext(ctx, "cp", "-a", from, part).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy %s: %w: %s", from, err, bytes.TrimSpace(out))
+	}
+	return os.Rename(part, to)
 }
 
 // rareEvery is how seldom a rare word stands in a text.
@@ -166,11 +218,8 @@ const rareEvery = 5000
 // big is the story that a thousand comments answer.
 const big = 1
 
-// fill imports made-up items, unless they are there already.
+// fill imports made-up items.
 func (n *newsRun) fill(ctx context.Context, name, db string) error {
-	if _, err := os.Stat(db); err == nil {
-		return nil
-	}
 	cmd := exec.CommandContext(ctx, n.webapp, "import", "-db", db, "-")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -292,6 +341,7 @@ func (n *newsRun) ask(ctx context.Context, name, way, db string) (err error) {
 	page := func(path string) func(*http.Client) (*http.Response, error) {
 		return func(c *http.Client) (*http.Response, error) { return c.Get(s.url + path) }
 	}
+	post := func(c *http.Client) (*http.Response, error) { return newsPost(c, s.url, next.Add(1)) }
 	for _, what := range []struct {
 		name    string
 		clients int
@@ -303,22 +353,28 @@ func (n *newsRun) ask(ctx context.Context, name, way, db string) (err error) {
 		{"search, common word", n.clients, page("/api/v1/search?q=server")},
 		{"search, three common", n.clients, page("/api/v1/search?q=startup+porter+lisp")},
 		{"API front", n.clients, page("/api/v1/lists/front")},
-		{"POST /post", 4 * n.clients, func(c *http.Client) (*http.Response, error) { return newsPost(c, s.url, next.Add(1)) }},
+		{"POST /post", 4 * n.clients, post},
+		{besidePosts, n.clients, page("/")},
 	} {
 		if !strings.Contains(what.name, n.only) {
 			continue
 		}
 		client := s.client(10 * time.Second)
-		if strings.HasPrefix(what.name, "POST") { // a user's first post costs what a login does
+		stop := func() {}
+		if strings.HasPrefix(what.name, "POST") || what.name == besidePosts { // a user's first post costs what a login does
 			for range posters {
-				if err := answered200(what.send(client)); err != nil {
+				if err := answered200(post(client)); err != nil {
 					return err
 				}
 			}
 		}
+		if what.name == besidePosts {
+			stop = postsBeside(ctx, s.client(10*time.Second), post)
+		}
 		client.Transport.(*http.Transport).MaxIdleConnsPerHost = what.clients
 		n.show.say("%s, %s: %s", name, way, what.name)
 		r := load(ctx, client, what.clients, n.long, private, what.send)
+		stop()
 		client.CloseIdleConnections()
 		if err := ctx.Err(); err != nil {
 			return err
@@ -363,6 +419,33 @@ func (n *newsRun) start(ctx context.Context, dir, way, db string) (s *site, priv
 		return nil, "", err
 	}
 	return s, private, s.caddy.await(ctx, func() error { return s.answers(dir, false) })
+}
+
+// besidePosts is what readers notice of writers: the front page while 500
+// comments a second come in.
+const besidePosts = "front beside 500 posts"
+
+// postsBeside posts at that pace until stop is called.
+func postsBeside(ctx context.Context, client *http.Client, post func(*http.Client) (*http.Response, error)) (stop func()) {
+	const clients, each = 10, 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() { // ends with ctx
+			pace := time.NewTicker(each)
+			defer pace.Stop()
+			for ctx.Err() == nil {
+				if err := answered200(post(client)); err != nil && ctx.Err() == nil {
+					fmt.Fprintln(os.Stderr, "beside:", err)
+				}
+				select {
+				case <-pace.C:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	return func() { cancel(); wg.Wait(); client.CloseIdleConnections() }
 }
 
 const posters = 100

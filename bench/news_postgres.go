@@ -25,8 +25,9 @@ type privatePostgres struct {
 	said     bytes.Buffer // by the server; read when it has ended
 }
 
-// startPostgres makes an empty database from the installed binaries.
-func startPostgres(ctx context.Context) (_ *privatePostgres, err error) {
+// startPostgres makes an empty database from the installed binaries, or serves
+// a copy of the folder of data that is given.
+func startPostgres(ctx context.Context, kept string) (_ *privatePostgres, err error) {
 	p := &privatePostgres{}
 	defer func() {
 		if err != nil {
@@ -44,17 +45,35 @@ func startPostgres(ctx context.Context) (_ *privatePostgres, err error) {
 			return nil, err
 		}
 	}
-	data := filepath.Join(p.dir, "data")
-	if err := p.run(ctx, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"); err != nil {
+	if kept != "" {
+		if err := copyFolder(ctx, kept, p.data()); err != nil {
+			return nil, err
+		}
+	} else if err := p.run(ctx, "initdb", "-D", p.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"); err != nil {
 		return nil, err
 	}
-	p.server = p.command(context.WithoutCancel(ctx), "postgres", "-D", data, "-k", p.dir, "-c", "listen_addresses=") // it ends with stop
+	return p, p.serve(ctx)
+}
+
+func (p *privatePostgres) data() string { return filepath.Join(p.dir, "data") }
+
+func (p *privatePostgres) serve(ctx context.Context) error {
+	p.server = p.command(context.WithoutCancel(ctx), "postgres", "-D", p.data(), "-k", p.dir, "-c", "listen_addresses=") // it ends with halt
 	p.server.Stderr = &p.said
 	if err := p.server.Start(); err != nil {
 		p.server = nil
-		return nil, err
+		return err
 	}
-	return p, p.await(ctx)
+	return p.await(ctx)
+}
+
+// copyTo keeps the data as they are while nobody serves them.
+func (p *privatePostgres) copyTo(ctx context.Context, folder string) error {
+	p.halt()
+	if err := copyFolder(ctx, p.data(), folder); err != nil {
+		return err
+	}
+	return p.serve(ctx)
 }
 
 func (p *privatePostgres) await(ctx context.Context) error {
@@ -85,16 +104,21 @@ func (p *privatePostgres) address() string {
 	return "postgres:///postgres?" + url.Values{"host": {p.dir}, "user": {"postgres"}}.Encode()
 }
 
-// stop ends the server, without waiting for its clients, and removes its data.
-// Safe to call twice.
-func (p *privatePostgres) stop() error {
-	if p.server != nil {
-		p.server.Process.Signal(os.Interrupt) // "fast", to it
-		if err := p.server.Wait(); err != nil {
-			fmt.Fprintf(os.Stderr, "PostgreSQL: %v\n%s", err, p.said.Bytes())
-		}
-		p.server = nil
+// halt ends the server, without waiting for its clients. Safe to call twice.
+func (p *privatePostgres) halt() {
+	if p.server == nil {
+		return
 	}
+	p.server.Process.Signal(os.Interrupt) // "fast", to it
+	if err := p.server.Wait(); err != nil {
+		fmt.Fprintf(os.Stderr, "PostgreSQL: %v\n%s", err, p.said.Bytes())
+	}
+	p.server = nil
+}
+
+// stop ends the server and removes its data. Safe to call twice.
+func (p *privatePostgres) stop() error {
+	p.halt()
 	if p.dir == "" {
 		return nil
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -54,5 +56,37 @@ func TestMadeUpCommunityIsWhatItsFiguresSay(t *testing.T) {
 		if it.Kind == "story" && it.Replies != below[id] {
 			t.Errorf("story %d says %d replies and has %d", id, it.Replies, below[id])
 		}
+	}
+}
+
+// A filled database takes minutes to make, and what is measured writes into it.
+func TestWhatIsKeptIsWholeAndACopyIsMeasured(t *testing.T) {
+	n := newsRun{stories: 2, comments: 3, keep: filepath.Join(t.TempDir(), "kept")}
+	if n.isKept("sqlite") {
+		t.Error("kept before it was made")
+	}
+	filled, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	write := func(dir, words string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "news.db"), []byte(words), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(filled, "filled")
+	if err := copyFolder(t.Context(), filepath.Join(filled, "none"), n.kept("sqlite")); err == nil || n.isKept("sqlite") {
+		t.Errorf("%v; what could not be copied is kept", err)
+	}
+	for _, way := range [][2]string{{filled, n.kept("sqlite")}, {n.kept("sqlite"), copied}} {
+		if err := copyFolder(t.Context(), way[0], way[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(copied, "measured")
+	if got, err := os.ReadFile(filepath.Join(n.kept("sqlite"), "news.db")); err != nil || string(got) != "filled" || !n.isKept("sqlite") {
+		t.Errorf("%q, %v", got, err)
+	}
+	larger := newsRun{stories: 2, comments: 4, keep: n.keep}
+	if larger.isKept("sqlite") || n.isKept("postgres") {
+		t.Error("another database is taken for it")
 	}
 }
