@@ -65,6 +65,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	    buffer {
 //	        request  <memory> [<max>|unlimited]
 //	        response <memory> [<max>|unlimited]
+//	        min_rate <size> [<duration>]|off
 //	    }
 //	    timeouts {
 //	        connect    <duration>
@@ -289,7 +290,30 @@ func parseBuffer(h *Handler, d *caddyfile.Dispenser) error {
 			h.Buffer.Response = new(BodyBuffer)
 			return parseBodyBuffer(d, "buffer response", h.Buffer.Response)
 		},
+		"min_rate": func() error { return parseMinRate(d, h.Buffer) },
 	})
+}
+
+func parseMinRate(d *caddyfile.Dispenser, b *BufferConfig) (err error) {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == "off":
+		b.MinRate = -1
+		return nil
+	case len(args) < 1 || len(args) > 2:
+		return d.Errf("app_proxy: buffer min_rate: expected bytes a second and a duration, such as 500B 20s, or off, got %d arguments", len(args))
+	}
+	if b.MinRate, err = parseSize(args[0]); err != nil {
+		return d.Errf("app_proxy: buffer min_rate: %w", err)
+	}
+	if len(args) == 2 {
+		over, err := caddy.ParseDuration(args[1])
+		if err != nil || over <= 0 {
+			return d.Errf("app_proxy: buffer min_rate: expected a duration, such as 20s, got '%s'", args[1])
+		}
+		b.MinRateOver = caddy.Duration(over)
+	}
+	return nil
 }
 
 func parseBodyBuffer(d *caddyfile.Dispenser, name string, b *BodyBuffer) (err error) {

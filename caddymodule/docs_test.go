@@ -17,7 +17,7 @@ import (
 // inBlocks are the words that are said within others.
 var inBlocks = map[string][]string{
 	"queue":    {"wait", "depth", "fair_by"},
-	"buffer":   {"request", "response"},
+	"buffer":   {"request", "response", "min_rate"},
 	"timeouts": {"connect", "first_byte", "whole", "abandon"},
 	"cache":    nil, // explained in one entry with what is in them
 	"class":    nil,

@@ -50,3 +50,14 @@ func Words() []string {
 	slices.Sort(list)
 	return list
 }
+
+// Buffered is how many bytes the bodies of this process have in memory.
+func Buffered() int64 { return buffers.Used() }
+
+// SetBuffers bounds them anew, and returns a function that takes that back. There
+// must be none at the moment.
+func SetBuffers(most int64) (undo func()) {
+	before := buffers.Max
+	buffers.Max = most
+	return func() { buffers.Max = before }
+}

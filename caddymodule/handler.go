@@ -121,6 +121,14 @@ type BufferConfig struct {
 	// Default 1 MiB and 1 GiB; over the second the application has to wait for the
 	// client.
 	Response *BodyBuffer `json:"response,omitempty"`
+
+	// MinRate is how many bytes of a request's body must come in a second, taken
+	// over each min_rate_over; whose body comes more slowly gets 408. Default 500; -1: as
+	// slowly as it likes.
+	MinRate int64 `json:"min_rate,omitempty"`
+
+	// MinRateOver is how long a client has to make up for a pause. Default 20s.
+	MinRateOver caddy.Duration `json:"min_rate_over,omitempty"`
 }
 
 // BodyBuffer is a bounded buffer in memory and in a temporary file.

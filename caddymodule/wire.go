@@ -124,7 +124,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	}, nil
 }
 
-// buffers is the memory of this process for answers on their way.
+// buffers is the memory of this process for bodies on their way.
 var buffers = new(front.Budget)
 
 // bounds fills in the sizes and times that were said.
@@ -134,6 +134,9 @@ func (h *Handler) bounds(cfg *front.Config) {
 	}
 	if b := h.Buffer; b != nil && b.Response != nil {
 		cfg.AnswerMemory, cfg.AnswerMax = b.Response.Memory, b.Response.Max
+	}
+	if b := h.Buffer; b != nil {
+		cfg.MinRate, cfg.MinRateOver = b.MinRate, time.Duration(b.MinRateOver)
 	}
 	if t := h.Timeouts; t != nil {
 		if t.FirstByte != nil {

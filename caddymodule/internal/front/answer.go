@@ -222,7 +222,7 @@ func (x *exchange) stream(w http.ResponseWriter, r *http.Request, d *delivery, a
 	unwatch := context.AfterFunc(r.Context(), d.hangUp)
 	defer unwatch()
 	http.NewResponseController(w).Flush()
-	rerr, werr := relay(w, a, a.Buffered)
+	rerr, werr := relay(x.front.cfg.Memory, w, a, a.Buffered)
 	if werr != nil {
 		d.hangUp()
 		d.end(0)
@@ -254,7 +254,7 @@ func (x *exchange) writeSpooled(w http.ResponseWriter, r *http.Request, d *deliv
 		s.end(err)
 	}()
 	defer s.Close()
-	rerr, werr := relay(w, s, s.ready)
+	rerr, werr := relay(x.front.cfg.Memory, w, s, s.ready)
 	if werr != nil {
 		x.Verdict = "left"
 		d.leave()
@@ -279,9 +279,9 @@ func (x *exchange) conclude(w http.ResponseWriter, r *http.Request, err error, t
 
 // relay copies src to its end, and flushes whenever nothing more is at hand. It
 // returns the error of reading, io.EOF at the end, or that of writing.
-func relay(w http.ResponseWriter, src io.Reader, ready func() bool) (rerr, werr error) {
-	buf := chunkPool.Get().(*[]byte)
-	defer chunkPool.Put(buf)
+func relay(memory *Budget, w http.ResponseWriter, src io.Reader, ready func() bool) (rerr, werr error) {
+	buf := memory.buffer(0)
+	defer memory.release(buf)
 	flush := http.NewResponseController(w)
 	for {
 		n, err := src.Read(*buf)

@@ -18,6 +18,9 @@ type body struct {
 	file *os.File // nil when all is in memory
 	size int64
 	refs atomic.Int32
+
+	budget  *Budget
+	charged int64 // to the budget, for mem
 }
 
 // noBody is everybody's: there is nothing to release.
@@ -29,62 +32,107 @@ var errTooLarge = errors.New("request body is too large")
 // errBadBody wraps what went wrong on the client's side.
 var errBadBody = errors.New("request body could not be read")
 
-// readBody reads at most max bytes, memory of them into memory. It returns
-// errTooLarge, an error that wraps errBadBody, the context's error when the
-// client left, or that of the temporary file.
-func readBody(w http.ResponseWriter, r *http.Request, memory, max int64) (*body, error) {
+// errTooSlow: the body comes more slowly than it must.
+var errTooSlow = errors.New("request body comes too slowly")
+
+// readBody takes the body in, within the bounds of Config. It returns errTooLarge,
+// errTooSlow, an error that wraps errBadBody, the context's error when the client
+// left, or that of the temporary file.
+func (f *Front) readBody(w http.ResponseWriter, r *http.Request) (*body, error) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 { // Caddy wraps even no body
 		return noBody, nil
 	}
-	b := &body{}
-	b.refs.Store(1)
-	if max > 0 && r.ContentLength > max {
+	most := f.cfg.BodyMax
+	if most > 0 && r.ContentLength > most {
 		return nil, errTooLarge
 	}
 	src := r.Body
-	if max > 0 {
-		src = http.MaxBytesReader(w, r.Body, max)
+	if most > 0 {
+		src = http.MaxBytesReader(w, r.Body, most)
 	}
-	fail := func(err error) (*body, error) {
-		b.release()
-		var large *http.MaxBytesError
-		switch {
-		case errors.As(err, &large):
-			return nil, errTooLarge
-		case r.Context().Err() != nil:
-			return nil, r.Context().Err()
-		}
-		return nil, err
-	}
-
-	var head bytes.Buffer
-	n, err := io.CopyN(&head, src, memory+1) // one more tells whether there is more
-	b.mem, b.size = head.Bytes(), n
-	if err == io.EOF {
+	b := &body{budget: f.cfg.Memory}
+	b.refs.Store(1)
+	paced := f.pace(w, src)
+	err := b.takeIn(paced, r.ContentLength, f.cfg.BodyMemory)
+	late := paced.stop()
+	if err == nil && !late {
 		return b, nil
 	}
-	if err != nil {
-		return fail(fmt.Errorf("%w: %w", errBadBody, err))
+	b.release()
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, errTooLarge
+	case late: // net/http ends the request's context with it
+		return nil, errTooSlow
+	case r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, r.Context().Err()
 	}
+	return nil, err
+}
 
-	reader := &markedReader{src: src}
+// takeIn reads src to its end: into memory, as far as the bound and the budget
+// reach, and then into a file. length is that of the body; negative: not known.
+func (b *body) takeIn(src io.Reader, length, memory int64) error {
+	if length >= 0 {
+		memory = min(memory, length)
+	}
+	for b.grow(memory + 1) { // one more tells whether there is more
+		n, err := src.Read(b.mem[len(b.mem):cap(b.mem)])
+		b.mem = b.mem[:len(b.mem)+n]
+		b.size += int64(n)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errBadBody, err)
+		}
+	}
+	return b.spill(src)
+}
+
+// firstRoom is the first piece of memory for a body that may need more; so much
+// a client gets by announcing a body.
+const firstRoom = 4 << 10
+
+// grow sees to it that there is room in memory, and reports false when there is
+// not.
+func (b *body) grow(most int64) bool {
+	have := int64(cap(b.mem))
+	if int64(len(b.mem)) < have {
+		return true
+	}
+	next := min(max(2*have, firstRoom), most)
+	if next <= have || !b.budget.take(next-have) {
+		return false
+	}
+	b.charged = next
+	b.mem = append(make([]byte, 0, next), b.mem...)
+	return true
+}
+
+// spill reads the rest of src into a temporary file.
+func (b *body) spill(src io.Reader) error {
 	file, err := os.CreateTemp("", "portner-body-*")
 	if err != nil {
-		return fail(fmt.Errorf("front: body: %w", err))
+		return fmt.Errorf("front: body: %w", err)
 	}
 	b.file = file
 	if err := os.Remove(file.Name()); err != nil {
-		return fail(fmt.Errorf("front: body: %w", err))
+		return fmt.Errorf("front: body: %w", err)
 	}
-	n, err = io.Copy(file, reader)
+	reader := &markedReader{src: src}
+	buf := b.budget.buffer(0)
+	defer b.budget.release(buf)
+	n, err := io.CopyBuffer(writerOnly{file}, reader, *buf)
 	b.size += n
 	switch {
 	case reader.err != nil:
-		return fail(fmt.Errorf("%w: %w", errBadBody, reader.err))
+		return fmt.Errorf("%w: %w", errBadBody, reader.err)
 	case err != nil:
-		return fail(fmt.Errorf("front: body: %w", err))
+		return fmt.Errorf("front: body: %w", err)
 	}
-	return b, nil
+	return nil
 }
 
 // markedReader remembers that it was the source that failed.
@@ -115,13 +163,19 @@ func (b *body) open() io.ReadCloser {
 
 // retain keeps the body for one more user, who must release it.
 func (b *body) retain() {
-	if b != nil {
+	if b != nil && b != noBody {
 		b.refs.Add(1)
 	}
 }
 
 func (b *body) release() {
-	if b != nil && b.refs.Add(-1) == 0 && b.file != nil {
+	if b == nil || b == noBody || b.refs.Add(-1) != 0 {
+		return
+	}
+	if b.charged > 0 {
+		b.budget.give(b.charged)
+	}
+	if b.file != nil {
 		b.file.Close()
 	}
 }

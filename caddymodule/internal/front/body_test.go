@@ -11,6 +11,11 @@ import (
 	"testing"
 )
 
+// takesIn is a front with these bounds for bodies.
+func takesIn(memory, most int64) *Front {
+	return New(nil, nil, Config{BodyMemory: memory, BodyMax: most}, nil)
+}
+
 func TestBodyGoesToAFileOnlyWhenItIsLong(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
@@ -22,7 +27,8 @@ func TestBodyGoesToAFileOnlyWhenItIsLong(t *testing.T) {
 			if !lengthKnown {
 				r.ContentLength = -1
 			}
-			b, err := readBody(httptest.NewRecorder(), r, memory, 10*memory)
+			f := takesIn(memory, 10*memory)
+			b, err := f.readBody(httptest.NewRecorder(), r)
 			if err != nil {
 				t.Fatalf("%d bytes: %v", size, err)
 			}
@@ -47,6 +53,9 @@ func TestBodyGoesToAFileOnlyWhenItIsLong(t *testing.T) {
 				t.Errorf("%d bytes: one of two users has gone, and the other reads %d bytes, %v", size, len(got), err)
 			}
 			b.release()
+			if used := f.cfg.Memory.Used(); used != 0 {
+				t.Errorf("%d bytes: %d bytes of the budget are taken, and nobody uses them", size, used)
+			}
 			if b.file != nil {
 				if _, err := b.file.Stat(); !errors.Is(err, os.ErrClosed) {
 					t.Errorf("%d bytes: the file is still open: %v", size, err)
@@ -73,12 +82,13 @@ func TestBodyThatDoesNotArriveLeavesNoFile(t *testing.T) {
 		{"broken in memory", t.Context(), io.MultiReader(strings.NewReader("short"), failing{broken}), 100, errBadBody},
 		{"broken in the file", t.Context(), io.MultiReader(strings.NewReader("longer than memory"), failing{broken}), 100, errBadBody},
 		{"too slow", t.Context(), failing{os.ErrDeadlineExceeded}, 100, os.ErrDeadlineExceeded},
+		{"too slow for the server", gone, failing{os.ErrDeadlineExceeded}, 100, os.ErrDeadlineExceeded},
 		{"too long", t.Context(), strings.NewReader("longer than memory and than the maximum"), 20, errTooLarge},
 		{"client left", gone, failing{broken}, 100, context.Canceled},
 	} {
 		r := httptest.NewRequestWithContext(c.ctx, "POST", "/", io.NopCloser(c.body))
 		r.ContentLength = -1
-		if b, err := readBody(httptest.NewRecorder(), r, 10, c.max); b != nil || !errors.Is(err, c.want) {
+		if b, err := takesIn(10, c.max).readBody(httptest.NewRecorder(), r); b != nil || !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.what, err, c.want)
 		}
 	}
@@ -109,14 +119,14 @@ func openFiles(t *testing.T) (n int) {
 func TestKnownLengthIsRefusedUnread(t *testing.T) {
 	r := httptest.NewRequest("POST", "/", failing{errors.New("it was read")})
 	r.ContentLength = 101
-	if _, err := readBody(httptest.NewRecorder(), r, 10, 100); !errors.Is(err, errTooLarge) {
+	if _, err := takesIn(10, 100).readBody(httptest.NewRecorder(), r); !errors.Is(err, errTooLarge) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestUnlimitedBodyHasNoMaximum(t *testing.T) {
 	want := strings.Repeat("x", 1<<20)
-	b, err := readBody(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader(want)), 10, -1)
+	b, err := takesIn(10, -1).readBody(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader(want)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,3 +135,49 @@ func TestUnlimitedBodyHasNoMaximum(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+// TestBodiesStayWithinTheBudget: what all bodies have in memory is bounded, however
+// many there are, and what they announce costs nothing.
+func TestBodiesStayWithinTheBudget(t *testing.T) {
+	budget := &Budget{Max: 100_000}
+	f := New(nil, nil, Config{BodyMemory: 64 << 10, Memory: budget}, nil)
+	want := strings.Repeat("x", 60_000)
+	var all []*body
+	for range 10 {
+		b, err := f.readBody(httptest.NewRecorder(), httptest.NewRequest("POST", "/", strings.NewReader(want)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b)
+		if used := budget.Used(); used > budget.Max || used < int64(len(b.mem)) {
+			t.Fatalf("%d bodies have %d bytes of %d", len(all), used, budget.Max)
+		}
+		if got, err := io.ReadAll(b.open()); err != nil || string(got) != want {
+			t.Fatalf("body %d: %d bytes, %v", len(all), len(got), err)
+		}
+	}
+	if all[0].file != nil || all[9].file == nil {
+		t.Error("the first belongs in memory, the last in a file")
+	}
+	for _, b := range all {
+		b.release()
+	}
+	if used := budget.Used(); used != 0 {
+		t.Errorf("%d bytes are still taken", used)
+	}
+
+	announced := httptest.NewRequest("POST", "/", failing{io.ErrUnexpectedEOF})
+	announced.ContentLength = 60_000
+	most := int64(0)
+	announced.Body = io.NopCloser(readFunc(func([]byte) (int, error) {
+		most = max(most, budget.Used())
+		return 0, io.ErrUnexpectedEOF
+	}))
+	if _, err := f.readBody(httptest.NewRecorder(), announced); !errors.Is(err, errBadBody) || most > firstRoom || budget.Used() != 0 {
+		t.Errorf("%v; it had %d bytes, and has %d", err, most, budget.Used())
+	}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }

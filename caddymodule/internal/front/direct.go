@@ -189,8 +189,8 @@ func (d *delivery) finishUnread(a *upstream.Answer) {
 // exhaust reads an answer that nobody wants to its end.
 func (d *delivery) exhaust(a *upstream.Answer) {
 	a.SetDeadline(time.Time{})
-	scratch := chunkPool.Get().(*[]byte)
-	defer chunkPool.Put(scratch)
+	scratch := d.front.cfg.Memory.buffer(0)
+	defer d.front.cfg.Memory.release(scratch)
 	for {
 		if _, err := a.Read(*scratch); err != nil {
 			d.broken(err)

@@ -198,7 +198,7 @@ func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	var err error
-	x.body, err = readBody(w, r, x.front.cfg.BodyMemory, x.front.cfg.BodyMax)
+	x.body, err = x.front.readBody(w, r)
 	return err
 }
 

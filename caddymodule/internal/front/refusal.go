@@ -58,6 +58,7 @@ var reasons = []struct {
 	{journal.ErrKeyReused, http.StatusUnprocessableEntity, "key-reused", "This Idempotency-Key was used for another request."},
 	{errRepeat, http.StatusConflict, "repeat", "This request was accepted already, and its answer is not there yet, or no longer."},
 	{errLongKey, http.StatusBadRequest, "key-too-long", "An Idempotency-Key may have 255 bytes at most."},
+	{errTooSlow, http.StatusRequestTimeout, "body-too-slow", "The body comes too slowly."},
 	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time."},
 	{errBadBody, http.StatusBadRequest, "body-broken", "The body did not arrive whole."},
 }
@@ -107,7 +108,9 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err 
 		w = x.kept.w
 		x.kept.found.AddTo(w.Header())
 	}
-	if r.Context().Err() != nil {
+	// net/http ends the context of a request whose body it may read no longer.
+	tooSlow := errors.Is(err, errTooSlow) || errors.Is(err, os.ErrDeadlineExceeded)
+	if r.Context().Err() != nil && !tooSlow {
 		x.Verdict = "left"
 		w.WriteHeader(StatusClientClosedRequest)
 		return nil
@@ -115,7 +118,7 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err 
 	no := f.refusalFor(err)
 	x.Verdict = no.Reason
 	h := w.Header()
-	if r.ProtoMajor == 1 && (errors.Is(err, errBadBody) || errors.Is(err, errTooLarge)) {
+	if r.ProtoMajor == 1 && (tooSlow || errors.Is(err, errBadBody) || errors.Is(err, errTooLarge)) {
 		h.Set("Connection", "close") // the rest of the body is not worth reading
 	}
 	h.Set("Cache-Control", "no-store")

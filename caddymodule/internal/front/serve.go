@@ -64,13 +64,19 @@ type Config struct {
 	// BodyMax is the longest request body in bytes; a longer one gets 413.
 	// Default 10 MiB.
 	BodyMax int64
+	// MinRate is how many bytes of a request's body must come in a second, taken
+	// over each MinRateOver; whose body comes more slowly gets 408. Default 500 over
+	// 20s; negative: as slowly as it likes.
+	MinRate     int64
+	MinRateOver time.Duration
 	// AnswerMemory is how much of an answer is kept in memory while its client
 	// takes it; what is more goes to a temporary file. Default 1 MiB.
 	AnswerMemory int64
 	// AnswerMax is how much of an answer is kept at all; then the application has
 	// to wait for the client. Default 1 GiB; negative: unlimited.
 	AnswerMax int64
-	// Memory bounds the buffers of everybody who shares it. Default: one of its own.
+	// Memory bounds the buffers of everybody who shares it: bodies of requests and
+	// of answers. Default: one of its own.
 	Memory *Budget
 
 	// Journaling of this handler's writes.
@@ -115,6 +121,8 @@ type Config struct {
 const (
 	DefaultBodyMemory = 64 << 10
 	DefaultBodyMax    = 10 << 20
+	DefaultMinRate    = 500 // what a modem has, and Apache's number
+	DefaultRateOver   = 20 * time.Second
 	DefaultAbandon    = 60 * time.Second
 	DefaultFirstByte  = 60 * time.Second
 	DefaultWhole      = 10 * time.Minute
@@ -137,6 +145,8 @@ type Front struct {
 func New(queue *admission.Queue, health *upstream.Monitor, cfg Config, log *zap.Logger) *Front {
 	cfg.BodyMemory = cmp.Or(cfg.BodyMemory, DefaultBodyMemory)
 	cfg.BodyMax = cmp.Or(cfg.BodyMax, DefaultBodyMax)
+	cfg.MinRate = cmp.Or(cfg.MinRate, DefaultMinRate)
+	cfg.MinRateOver = cmp.Or(cfg.MinRateOver, DefaultRateOver)
 	cfg.AnswerMemory = cmp.Or(cfg.AnswerMemory, DefaultAnswerMemory)
 	cfg.AnswerMax = cmp.Or(cfg.AnswerMax, DefaultAnswerMax)
 	cfg.FirstByte = cmp.Or(cfg.FirstByte, DefaultFirstByte)

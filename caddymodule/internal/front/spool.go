@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Budget is the memory that all buffers share. What does not fit in it goes to
-// temporary files. Safe for concurrent use.
+// Budget is the memory that all buffers share, those of requests and those of
+// answers. What does not fit in it goes to temporary files. Safe for concurrent use.
 type Budget struct {
 	// Max is in bytes. Default DefaultBudget.
 	Max  int64
@@ -54,7 +54,8 @@ var (
 	largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
 )
 
-// buffer is for an answer of so many bytes, or for its beginning.
+// buffer is for an answer of so many bytes, or for its beginning. There is always a
+// tiny one: whoever is served needs one or two, and Max is passed by those alone.
 func (b *Budget) buffer(length int64) *[]byte {
 	switch {
 	case length > pageBuffer && length <= largeBuffer && b.take(largeBuffer):
@@ -62,6 +63,7 @@ func (b *Budget) buffer(length int64) *[]byte {
 	case b.take(pageBuffer):
 		return chunkPool.Get().(*[]byte)
 	}
+	b.used.Add(tinyBuffer)
 	return tinyBuffers.Get().(*[]byte)
 }
 
@@ -75,6 +77,7 @@ func (b *Budget) release(buf *[]byte) {
 		b.give(pageBuffer)
 	default:
 		tinyBuffers.Put(buf)
+		b.give(tinyBuffer)
 	}
 }
 
@@ -107,9 +110,10 @@ type spool struct {
 
 // chunk is a part of the memory; [r:w] has not been taken.
 type chunk struct {
-	b      []byte
-	r, w   int
-	pooled bool // b belongs to chunkPool, and is charged to the budget
+	b       []byte
+	r, w    int
+	pooled  bool  // b belongs to chunkPool
+	charged int64 // to the budget
 }
 
 // chunkSize is that of chunkPool.
@@ -142,8 +146,8 @@ func (s *spool) begin(p []byte) {
 // when all is well; errWhole when the reader has let it wait until then. Then end
 // must be called.
 func (s *spool) fill(src io.Reader) error {
-	scratch := chunkPool.Get().(*[]byte)
-	defer chunkPool.Put(scratch)
+	scratch := s.budget.buffer(0)
+	defer s.budget.release(scratch)
 	for {
 		var n int
 		var err error
@@ -179,7 +183,7 @@ func (s *spool) room() ([]byte, bool) {
 			return nil, false
 		}
 		s.inMem += chunkSize
-		s.chunks = append(s.chunks, chunk{b: *chunkPool.Get().(*[]byte), pooled: true})
+		s.chunks = append(s.chunks, chunk{b: *chunkPool.Get().(*[]byte), pooled: true, charged: chunkSize})
 	}
 	s.filling = true
 	c := &s.chunks[len(s.chunks)-1]
@@ -210,7 +214,8 @@ func (s *spool) spill(p []byte) bool {
 			}
 		}
 		if !s.closed && s.noFile {
-			s.chunks = append(s.chunks, chunk{b: bytes.Clone(p), w: len(p)})
+			s.budget.used.Add(int64(len(p))) // in place of what the reader has just taken
+			s.chunks = append(s.chunks, chunk{b: bytes.Clone(p), w: len(p), charged: int64(len(p))})
 			s.changed.Broadcast()
 		}
 		done, at := s.closed || s.noFile, s.written
@@ -348,10 +353,10 @@ func (s *spool) dropLocked() {
 	last := len(s.chunks) == 1
 	s.chunks[0] = chunk{}
 	s.chunks = s.chunks[1:]
+	s.budget.give(c.charged)
 	if !c.pooled {
 		return
 	}
-	s.budget.give(chunkSize)
 	s.inMem -= chunkSize
 	if !last || !s.filling { // else it is still written to
 		chunkPool.Put(&c.b)
