@@ -88,6 +88,14 @@ func TestFileThatWasTakenAwayIsMissedAndUsedAgain(t *testing.T) {
 		t.Errorf("after it came back: %s", got)
 	}
 
+	// While something is being written.
+	err := s.change(t.Context(), func(w *work) error {
+		move(path, elsewhere)
+		return w.move(1, func(st *news.Standing) { st.Points++ })
+	})
+	wantErr(t, "writing into what has no name", err, ErrUnavailable)
+	move(elsewhere, path)
+
 	// Another one in its place is neither read nor written, nor is what the log
 	// of the first has put into it.
 	move(path, elsewhere)
