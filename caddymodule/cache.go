@@ -13,10 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/portner/portner/caddymodule/internal/front"
-	"github.com/portner/portner/caddymodule/internal/httpcache"
 )
 
 // CacheConfig keeps answers for all routes, as the application's headers allow.
@@ -35,25 +33,25 @@ type CacheConfig struct {
 	Heuristic *caddy.Duration `json:"heuristic,omitempty"`
 	// Plain: nothing is compressed.
 	Plain bool `json:"plain,omitempty"`
+	// Disk is a second tier, larger than memory, which outlives the process. Default:
+	// none.
+	Disk *CacheDiskConfig `json:"disk,omitempty"`
 }
 
 // cacheOff is a route's word that nothing of it is kept.
 const cacheOff = caddy.Duration(-1)
 
 // caches is the pool's cache as this handler wants it; nil: none.
-func (h *Handler) caches() *httpcache.Config {
-	if c := h.Cache; c != nil {
-		return &httpcache.Config{Bytes: c.Size, Object: c.Object, Heuristic: orNegative(c.Heuristic), Plain: c.Plain}
-	}
-	if slices.ContainsFunc(h.Routes, func(c RouteConfig) bool { return c.Cache > 0 }) {
-		return new(httpcache.Config)
+func (h *Handler) caches() *cachePlan {
+	if h.Cache != nil || slices.ContainsFunc(h.Routes, func(c RouteConfig) bool { return c.Cache > 0 }) {
+		return h.Cache.plan(h.Name)
 	}
 	return nil
 }
 
 // caching is the front's part of it.
 func (h *Handler) caching() front.Caching {
-	c := front.Caching{Cache: h.pool.cache.Load, Background: background, Made: h.makes()}
+	c := front.Caching{Cache: h.pool.current, Background: background, Made: h.makes()}
 	if h.Cache != nil {
 		c.All, c.Stale = true, time.Duration(h.Cache.Stale)
 	}
@@ -93,23 +91,6 @@ func background(w http.ResponseWriter, r *http.Request) *http.Request {
 	return out
 }
 
-// applyCache makes, changes or drops the pool's cache.
-func (p *pool) applyCache(cfg *httpcache.Config) {
-	switch cache := p.cache.Load(); {
-	case cfg == nil:
-		p.cache.Store(nil)
-	case cache != nil:
-		cache.Configure(*cfg)
-	default:
-		cache, err := httpcache.New(*cfg)
-		if err != nil {
-			p.log.Error("there is no cache", zap.Error(err))
-			return
-		}
-		p.cache.Store(cache)
-	}
-}
-
 // checkCache finds what no cache can be made of.
 func (h *Handler) checkCache() error {
 	if rp := h.ReverseProxy; h.caches() != nil && (len(rp.HandleResponse) > 0 || rp.Rewrite != nil && rp.Rewrite.Method != "") {
@@ -122,6 +103,8 @@ func (h *Handler) checkCache() error {
 		return errors.New("app_proxy: cache: sizes and times must not be negative")
 	case c.Size > 0 && c.Object > c.Size:
 		return fmt.Errorf("app_proxy: cache: an object of %d bytes does not fit into %d", c.Object, c.Size)
+	default:
+		return c.Disk.check()
 	}
 	return nil
 }
@@ -147,6 +130,7 @@ func parseCache(h *Handler, d *caddyfile.Dispenser) (err error) {
 			return lastArg(d, "cache object")
 		},
 		"stale": func() error { return parsePositive(d, "cache stale", &h.Cache.Stale) },
+		"disk":  func() error { return parseCacheDisk(h.Cache, d) },
 		"heuristic": func() (err error) {
 			h.Cache.Heuristic, err = parseDuration(d, "cache heuristic")
 			return err

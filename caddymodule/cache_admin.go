@@ -31,8 +31,21 @@ type cacheStatus struct {
 	Passes        int64  `json:"passes_total"`
 	Stored        int64  `json:"stored_total"`
 	Invalidations int64  `json:"invalidations_total"`
+	Evictions     int64  `json:"evictions_total"`
 
+	Disk   *diskStatus    `json:"disk,omitempty"`
 	Advice []adviceStatus `json:"advice"` // what would save the most first
+}
+
+// diskStatus is the second tier.
+type diskStatus struct {
+	Keys     int   `json:"keys"`
+	Bytes    int64 `json:"bytes"`
+	MaxBytes int64 `json:"max_bytes"`
+	Hits     int64 `json:"hits_total"`
+	Written  int64 `json:"written_total"`
+	Dropped  int64 `json:"dropped_total"` // were to be written, and were not
+	Damaged  int64 `json:"damaged_total"`
 }
 
 // adviceStatus is a route that could be kept, by what its answers were so far.
@@ -67,7 +80,7 @@ func serveCache(w http.ResponseWriter, r *http.Request) error {
 	eachCache(func(name string, cache *httpcache.Cache) {
 		s := cache.Stats()
 		status := cacheStatus{name, s.Keys, s.Bytes, s.MaxBytes, s.Flights,
-			s.Hits, s.Collapsed, s.Stale, s.Misses, s.Passes, s.Stored, s.Invalidations, []adviceStatus{}}
+			s.Hits, s.Collapsed, s.Stale, s.Misses, s.Passes, s.Stored, s.Invalidations, s.Evictions, (*diskStatus)(s.Disk), []adviceStatus{}}
 		for _, a := range cache.Advisor().Advice() {
 			status.Advice = append(status.Advice, adviceStatus{a.Template, a.TTL.String(), a.Requests, a.Since.UTC().Format(time.RFC3339),
 				a.Saved, a.Time.Seconds(), a.Outdated, a.Public})

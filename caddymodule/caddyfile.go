@@ -61,6 +61,7 @@ var words = map[string]func(*Handler, *caddyfile.Dispenser) error{
 //	        stale     <duration>
 //	        heuristic <duration>
 //	        compress  on|off
+//	        disk      <size> [<folder>]
 //	    }
 //	    buffer {
 //	        request  <memory> [<max>|unlimited]

@@ -39,6 +39,8 @@ type pool struct {
 	places    *front.Places    // of browsers that were refused
 	metrics   *telemetry.Pool
 	cache     atomic.Pointer[httpcache.Cache] // nil: there is none
+	cacheDir  string                          // mu; of the cache on disk; empty: there is none
+	applied   chan struct{}                   // closed when the pool has had a configuration
 
 	journal    atomic.Pointer[journal.Journal] // nil: there is none
 	deliverBy  atomic.Pointer[front.Front]     // the deliveries' way to the application
@@ -58,8 +60,8 @@ type generation struct {
 	targets []admission.Target
 	health  upstream.Config
 	notify  func(event, key string)
-	cache   *httpcache.Config // nil: none
-	journal *journalPlan      // nil: none
+	cache   *cachePlan   // nil: none
+	journal *journalPlan // nil: none
 	// resolve finds the upstreams of a dynamic pool; nil: targets are all.
 	resolve func(ctx context.Context) ([]admission.Target, error)
 }
@@ -97,6 +99,7 @@ func newPool(name string) *pool {
 		queue:     admission.New(),
 		places:    front.NewPlaces(name),
 		templates: new(route.Templates),
+		applied:   make(chan struct{}),
 		log:       caddy.Log().Named("app_proxy").With(zap.String("pool", name)),
 	}
 	p.health = upstream.New(p.setReady, p.log)
@@ -201,6 +204,7 @@ func (p *pool) Destruct() error {
 	for _, closeAll := range streams {
 		err = errors.Join(err, closeAll())
 	}
+	err = errors.Join(err, p.endCache())
 	retiring.Lock()
 	retiring.pools[p.name] = p
 	retiring.Unlock()
@@ -234,6 +238,7 @@ func (p *pool) retired() bool {
 		return false
 	}
 	p.metrics.Close() // before there can be another pool of that name
+	p.closeCache()
 	delete(retiring.pools, p.name)
 	retiring.Unlock()
 

@@ -31,12 +31,38 @@ var cacheStates = []cacheState{
 		func(s httpcache.Stats) float64 { return float64(s.Stored) }),
 	cacheNumber(prometheus.CounterValue, "portner_cache_invalidations_total", "Addresses and tags that were invalidated.",
 		func(s httpcache.Stats) float64 { return float64(s.Invalidations) }),
+	cacheNumber(prometheus.CounterValue, "portner_cache_evictions_total", "Addresses that had to go from memory for others.",
+		func(s httpcache.Stats) float64 { return float64(s.Evictions) }),
 	cacheNumber(prometheus.GaugeValue, "portner_cache_keys", "Addresses of which something is kept.",
 		func(s httpcache.Stats) float64 { return float64(s.Keys) }),
 	cacheNumber(prometheus.GaugeValue, "portner_cache_bytes", "What is kept.",
 		func(s httpcache.Stats) float64 { return float64(s.Bytes) }),
 	cacheNumber(prometheus.GaugeValue, "portner_cache_max_bytes", "Most that is kept.",
 		func(s httpcache.Stats) float64 { return float64(s.MaxBytes) }),
+	diskNumber(prometheus.GaugeValue, "portner_cache_disk_keys", "Addresses of which something is kept on disk.",
+		func(s *httpcache.DiskStats) float64 { return float64(s.Keys) }),
+	diskNumber(prometheus.GaugeValue, "portner_cache_disk_bytes", "What is kept on disk.",
+		func(s *httpcache.DiskStats) float64 { return float64(s.Bytes) }),
+	diskNumber(prometheus.GaugeValue, "portner_cache_disk_max_bytes", "Most that is kept on disk.",
+		func(s *httpcache.DiskStats) float64 { return float64(s.MaxBytes) }),
+	diskNumber(prometheus.CounterValue, "portner_cache_disk_hits_total", "Addresses that were read from disk.",
+		func(s *httpcache.DiskStats) float64 { return float64(s.Hits) }),
+	diskNumber(prometheus.CounterValue, "portner_cache_disk_written_total", "Answers that were written to disk.",
+		func(s *httpcache.DiskStats) float64 { return float64(s.Written) }),
+	diskNumber(prometheus.CounterValue, "portner_cache_disk_dropped_total", "Answers that were not written: the disk is too slow, or full.",
+		func(s *httpcache.DiskStats) float64 { return float64(s.Dropped) }),
+	diskNumber(prometheus.CounterValue, "portner_cache_disk_damaged_total", "Answers and ends of files that were not whole.",
+		func(s *httpcache.DiskStats) float64 { return float64(s.Damaged) }),
+}
+
+// diskNumber is one of the second tier, where there is one.
+func diskNumber(kind prometheus.ValueType, name, help string, read func(*httpcache.DiskStats) float64) cacheState {
+	return cacheState{prometheus.NewDesc(name, help, []string{"pool"}, nil), kind,
+		func(s httpcache.Stats, add func(float64, ...string)) {
+			if s.Disk != nil {
+				add(read(s.Disk))
+			}
+		}}
 }
 
 // collectCache tells of the pool's cache, if there is one.
