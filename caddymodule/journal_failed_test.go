@@ -63,18 +63,7 @@ func TestDamagedJournalStopsItsWritesAlone(t *testing.T) {
 	for _, n := range []string{"one-and-only", "two", "three"} {
 		d.post(t, n)
 	}
-	copied := filepath.Join(t.TempDir(), "copy") // as a process leaves it that dies
-	if err := os.CopyFS(copied, os.DirFS(store(t, words))); err != nil {
-		t.Fatal(err)
-	}
-	d.mustReload(t, admin, "respond gone")
-	caddymodule.RetireIdle()
-	if err := os.RemoveAll(store(t, words)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(copied, store(t, words)); err != nil {
-		t.Fatal(err)
-	}
+	leftBehind(t, d, admin, words)
 	flipBit(t, store(t, words), "one-and-only")
 	a.start(t)
 	d.mustReload(t, admin, words)
@@ -116,4 +105,163 @@ func TestDamagedJournalStopsItsWritesAlone(t *testing.T) {
 	if res, _ := d.post(t, "more"); res.StatusCode/100 != 2 {
 		t.Errorf("%d", res.StatusCode)
 	}
+}
+
+// leftBehind is what a process leaves that dies, in place of the store, while the
+// pool is not configured.
+func leftBehind(t *testing.T, d *door, admin, words string) {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(copied, os.DirFS(store(t, words))); err != nil {
+		t.Fatal(err)
+	}
+	d.mustReload(t, admin, "respond gone")
+	caddymodule.RetireIdle()
+	if err := os.RemoveAll(store(t, words)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(copied, store(t, words)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTornLastRecordStopsNothing(t *testing.T) {
+	a := newTaker(t)
+	words := journalled(t, a, "respond 200")
+	d, admin := openWithAdmin(t, words)
+	d.away(t)
+	for _, n := range []string{"two", "three", "the-last-one"} {
+		d.post(t, n)
+	}
+	leftBehind(t, d, admin, words)
+	logs, _ := filepath.Glob(filepath.Join(store(t, words), "*.log"))
+	for _, name := range logs {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := bytes.LastIndex(text, []byte("the-last-one")); at >= 0 {
+			if err := os.Truncate(name, int64(at+3)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	a.start(t)
+	d.mustReload(t, admin, words)
+	eventually(t, "the whole ones are delivered", func() bool { return len(a.has()) >= 3 })
+	if got := strings.Join(a.has(), " "); got != "first two three" {
+		t.Errorf("delivered: %s", got)
+	}
+	if res, _ := d.post(t, "more"); res.StatusCode/100 != 2 {
+		t.Errorf("%d", res.StatusCode)
+	}
+}
+
+// keyFile writes a key of one digit, repeated.
+func keyFile(t *testing.T, digit string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(name, []byte(strings.Repeat(digit, 64)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// sealedWith adds a key file to a configuration.
+func sealedWith(words, file string) string {
+	dir := "journal_dir " + dirOf(words)
+	return strings.Replace(words, dir, dir+" {\n key_file "+file+"\n }", 1)
+}
+
+func TestSealedJournalWithoutItsKeyRefusesUntilItHasIt(t *testing.T) {
+	a := newTaker(t)
+	plain := journalled(t, a, "respond 200")
+	key, wrong := keyFile(t, "a"), keyFile(t, "b")
+	d, admin := openWithAdmin(t, sealedWith(plain, key))
+	o := operator{t, admin}
+	d.away(t)
+	d.post(t, "second-PLAINTEXT", "Authorization", "PLAINTEXT")
+	leftBehind(t, d, admin, plain)
+	files, _ := filepath.Glob(filepath.Join(store(t, plain), "*"))
+	for _, name := range files {
+		if text, err := os.ReadFile(name); err != nil || bytes.Contains(text, []byte("PLAINTEXT")) {
+			t.Errorf("%s: %v: holds plain text", name, err)
+		}
+	}
+
+	for what, words := range map[string]string{"lost": plain, "wrong": sealedWith(plain, wrong), "not there": sealedWith(plain, key+"-gone")} {
+		d.mustReload(t, admin, words)
+		if reason := d.refused(t); reason != "journal-failed" {
+			t.Errorf("%s: %s", what, reason)
+		}
+		if status, text := o.ask("POST", "/reopen", ""); status != 503 || !strings.Contains(text, "key") {
+			t.Errorf("%s: %d %s", what, status, text)
+		}
+		d.mustReload(t, admin, "respond gone")
+		caddymodule.RetireIdle()
+	}
+
+	d.mustReload(t, admin, sealedWith(plain, key))
+	if err := d.reload(t, admin, sealedWith(plain, wrong)); err == nil || !strings.Contains(err.Error(), "key") {
+		t.Errorf("a reload with another key: %v", err)
+	}
+	if res, _ := d.post(t, "third"); res.StatusCode != 200 {
+		t.Errorf("after the refused reload: %d", res.StatusCode)
+	}
+	a.start(t)
+	eventually(t, "all are delivered", func() bool { return len(a.has()) == 3 })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.seen[len(a.seen)-2].Get("Authorization") != "PLAINTEXT" {
+		t.Errorf("%v", a.seen)
+	}
+}
+
+func TestKeyIsChangedBySalvage(t *testing.T) {
+	a := newTaker(t)
+	plain := journalled(t, a, "respond 200")
+	before, after := keyFile(t, "a"), keyFile(t, "b")
+	d, admin := openWithAdmin(t, sealedWith(plain, before))
+	d.away(t)
+	d.post(t, "second")
+	d.mustReload(t, admin, "respond gone")
+	caddymodule.RetireIdle()
+	must(t, "", "salvage", store(t, plain), "--key-file", after, "--old-key-file", before)
+	a.start(t)
+	d.mustReload(t, admin, sealedWith(plain, after))
+	eventually(t, "both are delivered", func() bool { return strings.Join(a.has(), " ") == "first second" })
+}
+
+func TestPlainJournalIsSealedFromAReloadOn(t *testing.T) {
+	a := newTaker(t)
+	plain := journalled(t, a, "respond 200")
+	d, admin := openWithAdmin(t, plain)
+	d.away(t)
+	d.mustReload(t, admin, sealedWith(plain, keyFile(t, "a")))
+	if res, _ := d.post(t, "second"); res.StatusCode != 200 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	a.start(t)
+	eventually(t, "both are delivered", func() bool { return strings.Join(a.has(), " ") == "first second" })
+}
+
+// A reload that would take a journal away that works, for one that does not, is
+// refused, and nothing changes.
+func TestReloadTakesNoJournalAwayThatWorks(t *testing.T) {
+	a := newTaker(t)
+	words := journalled(t, a, "respond 200")
+	d, admin := openWithAdmin(t, words)
+	d.away(t)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.reload(t, admin, strings.Replace(words, dirOf(words), file, 1)); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("%v", err)
+	}
+	if res, _ := d.post(t, "second"); res.StatusCode != 200 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	a.start(t)
+	eventually(t, "both are delivered", func() bool { return strings.Join(a.has(), " ") == "first second" })
 }
