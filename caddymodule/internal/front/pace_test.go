@@ -57,7 +57,7 @@ func TestBodyThatComesTooSlowlyIsGivenUp(t *testing.T) {
 		after  time.Duration // 0: it is taken in
 	}{
 		{"a byte a second", 100, "x", time.Second, 0, 20 * time.Second},
-		{"499 bytes a second", 100, strings.Repeat("x", 499), time.Second, 0, 20 * time.Second},
+		{"470 bytes a second", 100, strings.Repeat("x", 470), time.Second, 0, 20 * time.Second},
 		{"530 bytes a second", 100, strings.Repeat("x", 530), time.Second, 0, 0},
 		{"in bursts", 10, strings.Repeat("x", 10_000), 19 * time.Second, 0, 0},
 		{"at first fast, then not", 2, strings.Repeat("x", 100_000), time.Minute, 0, 40 * time.Second},
