@@ -51,6 +51,11 @@ func (x *exchange) lookUp(w http.ResponseWriter, r *http.Request, send Sender) (
 	if err != nil {
 		return w, r, true, x.front.refuse(w, r, x, err)
 	}
+	return x.use(w, r, cache, req, found, send)
+}
+
+// use does what the cache has found to be right for a request.
+func (x *exchange) use(w http.ResponseWriter, r *http.Request, cache *httpcache.Cache, req httpcache.Request, found httpcache.Found, send Sender) (_ http.ResponseWriter, _ *http.Request, done bool, err error) {
 	switch found.Verdict {
 	case httpcache.Hit:
 		x.Verdict, x.Cache = "hit", "hit"
@@ -70,6 +75,7 @@ func (x *exchange) lookUp(w http.ResponseWriter, r *http.Request, send Sender) (
 	case httpcache.Fetch:
 		x.Cache = "miss"
 		x.kept = newKeeper(x, w, r, cache, req, found)
+		x.kept.send = send
 		return x.kept, x.kept.prepared(r), false, nil
 	}
 	x.Cache = "pass"

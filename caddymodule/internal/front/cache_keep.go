@@ -29,6 +29,9 @@ type keeper struct {
 	flight     *httpcache.Flight
 	found      httpcache.Note
 	background bool // nobody waits
+	send       Sender
+
+	stay, leave func() // the queue, for one who may be overtaken: whatever others do; now. nil: nobody does
 
 	out     http.Header // of the request that is sent
 	header  http.Header // of the answer
@@ -60,7 +63,7 @@ func (k *keeper) prepared(r *http.Request) *http.Request {
 	out.Header = r.Header.Clone()
 	k.out = out.Header
 	k.flight.Prepare(out.Header)
-	return out
+	return k.contends(out)
 }
 
 // Header implements http.ResponseWriter.
@@ -206,9 +209,13 @@ func (k *keeper) Unwrap() http.ResponseWriter { return k.w }
 
 // sent notes that the request is about to be sent. k may be nil.
 func (k *keeper) sent() {
-	if k != nil {
-		k.flight.Sent()
+	if k == nil {
+		return
 	}
+	if k.stay != nil {
+		k.stay()
+	}
+	k.flight.Sent()
 }
 
 // landed ends a flight whose answer has come, and waits until the client has it.
@@ -296,6 +303,9 @@ func (k *keeper) close() {
 		return
 	}
 	k.flight.Done()
+	if k.leave != nil {
+		k.leave()
+	}
 	if k.served != nil {
 		<-k.served
 		k.ended()
@@ -338,6 +348,9 @@ func (k *keeper) tellTiming(h http.Header) {
 func (k *keeper) standIn(err error) bool {
 	if k == nil || k.wrote || k.r.Context().Err() != nil && !k.background {
 		return false
+	}
+	if k.rejoin() {
+		return true
 	}
 	o, note, ok := k.flight.Instead(troubleOf(err))
 	if !ok || k.background {

@@ -116,8 +116,8 @@ func (c *Cache) Lookup(r *Request, p Policy) Found {
 	return c.lookup(r, p, nil)
 }
 
-// lookup is Lookup; tired, when not nil, is a flight that let its followers
-// down once too often: this request goes alone.
+// lookup is Lookup; tired, when not nil, is a flight that let its followers down
+// once too often, or was refused: this request goes by itself.
 func (c *Cache) lookup(r *Request, p Policy, tired *Flight) Found {
 	if why, yes := r.passes(); yes {
 		c.counts.passes.Add(1)
@@ -205,7 +205,13 @@ func (c *Cache) Follow(ctx context.Context, r *Request, p Policy, found Found) (
 			return Found{Verdict: Hit, Object: o, Note: found.Note}, nil
 		}
 		var tired *Flight
-		if tries >= patience {
+		if k := f.contested(); k != nil {
+			if first := k.first.Load(); first != nil {
+				found.Flight = first
+				continue
+			}
+			tired = f
+		} else if tries >= patience {
 			tired = f
 		}
 		found = c.lookup(r, p, tired)

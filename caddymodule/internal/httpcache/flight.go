@@ -32,8 +32,9 @@ type Flight struct {
 	control Control
 	of      credentials
 	policy  Policy
-	stale   *Object // what is revalidated; nil: nothing
-	forward string  // why the request goes on (RFC 9211 2.2)
+	stale   *Object  // what is revalidated; nil: nothing
+	forward string   // why the request goes on (RFC 9211 2.2)
+	joins   *contest // it may be overtaken; nil: it may not
 
 	decided chan struct{} // closed when followers know what to do
 
@@ -49,6 +50,7 @@ type Flight struct {
 	stands bool      // mu; object is stale, and stands in for an answer
 	body   *body     // mu; of object while it comes in
 	length int64     // mu; Content-Length; -1: not said
+	leaves *contest  // mu; set before done: it was refused, and those who followed contend
 }
 
 func (c *Cache) newFlight(r *Request, req *Control, p Policy, o *Object) *Flight {
@@ -67,6 +69,11 @@ func (c *Cache) board(r *Request, req *Control, p Policy, o *Object, tired *Flig
 		// Conditions of a client whose answers are never stored are better
 		// evaluated by the application.
 		f.asks = o != nil && !f.head && o.part == nil
+		if tired != nil {
+			if f.joins = tired.contested(); f.joins != nil {
+				f.asks = true // for all
+			}
+		}
 		return f, true
 	}
 	c.mu.Lock()
@@ -201,8 +208,11 @@ func (f *Flight) Prepare(h Header) {
 // is not what it will bring. Call it again when it is sent again.
 func (f *Flight) Sent() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.away, f.sent, f.sentAt = true, f.c.epochs.now(), time.Now()
+	f.mu.Unlock()
+	if f.joins != nil {
+		f.joins.won(f)
+	}
 }
 
 // shared is the object for a follower, once decided.

@@ -60,10 +60,12 @@ func (f *Flight) note() Note { return Note{Forward: f.forward} }
 
 // Instead ends a flight for which nothing comes, and gives the stale object in
 // its place, if it may stand in (StaleFor), to this client and to all who follow.
-// Otherwise followers go on as after Fail.
+// Otherwise followers go on as after Fail; after a refusal side by side, until one
+// of them is sent.
 func (f *Flight) Instead(why Trouble) (*Object, Note, bool) {
 	defer f.Done()
 	defer f.settle()
+	f.release(why)
 	if f.stale == nil {
 		return nil, Note{}, false
 	}
