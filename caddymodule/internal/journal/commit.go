@@ -29,6 +29,7 @@ type pebbleStore struct {
 	shut bool         // door
 
 	synced  uint64                 // the last commit that is known to be on disk; the committer's
+	recent  map[Hash]int64         // bytes of clients, 0 too, at most maxRecent; the committer's
 	sums    atomic.Pointer[totals] // of the last commit
 	maxByte atomic.Int64           // Limits.MaxBytes of the last append; bounds the answers
 	space   space
@@ -72,7 +73,7 @@ func openStore(dir string, opts Options) (*pebbleStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &pebbleStore{engine: e, seal: seal, ops: make(chan *op, maxWaiting), stop: make(chan struct{}), ended: make(chan struct{})}
+	s := &pebbleStore{engine: e, seal: seal, ops: make(chan *op, maxWaiting), stop: make(chan struct{}), ended: make(chan struct{}), recent: make(map[Hash]int64)}
 	s.maxByte.Store(defaultMaxBytes)
 	if err := s.readMeta(); err != nil {
 		_ = e.close()
@@ -303,6 +304,7 @@ func (s *pebbleStore) commit(g *group) {
 	}
 	if err == nil {
 		s.sums.Store(&g.totals)
+		s.remember(g.clients)
 		if g.sync {
 			s.synced = g.totals.commit
 		}
@@ -374,6 +376,9 @@ func (g *group) note(err error) {
 func (g *group) client(client Hash, add int64) int64 {
 	n, known := g.clients[client]
 	if !known {
+		n, known = g.s.recent[client]
+	}
+	if !known {
 		err := g.s.get(hashKey(kClient, client), func(v []byte) error { r := reader{b: v}; n = r.int(); return r.err("a client's bytes") })
 		g.note(err)
 	}
@@ -382,6 +387,24 @@ func (g *group) client(client Hash, add int64) int64 {
 	}
 	g.clients[client] = n + add
 	return n + add
+}
+
+// maxRecent clients have their bytes in memory, 24 bytes each.
+const maxRecent = 4096
+
+// remember keeps what was committed. A client whose writes are delivered at once
+// has its sum set and deleted with each of them, and a read of a deleted key steps
+// over all its versions since the last flush: thousands.
+func (s *pebbleStore) remember(clients map[Hash]int64) {
+	for client, n := range clients {
+		if _, there := s.recent[client]; !there && len(s.recent) >= maxRecent {
+			for some := range s.recent { // map order is random enough
+				delete(s.recent, some)
+				break
+			}
+		}
+		s.recent[client] = n
+	}
 }
 
 // room reports whether there is some for the entry.
