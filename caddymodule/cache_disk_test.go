@@ -17,15 +17,18 @@ import (
 )
 
 // binary is Caddy with this module in it, built once.
-var binary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(os.Getenv("XDG_DATA_HOME"), "caddy-under-test") // TestMain removes it
-	if out, err := exec.Command("go", "build", "-o", path, "../cmd/caddy").CombinedOutput(); err != nil {
+var binary = sync.OnceValues(func() (string, error) { return built("../cmd/caddy") })
+
+// built is a program of this repository.
+func built(pkg string) (string, error) {
+	path := filepath.Join(os.Getenv("XDG_DATA_HOME"), filepath.Base(pkg)+"-under-test") // TestMain removes it
+	if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
 	return path, nil
-})
+}
 
-// program is a Caddy of its own.
+// program is one that runs by itself.
 type program struct {
 	t          *testing.T
 	cmd        *exec.Cmd
@@ -37,30 +40,42 @@ type program struct {
 // answers.
 func run(t *testing.T, addr, words string) *program {
 	t.Helper()
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	config := fmt.Sprintf("{\npersist_config off\nauto_https off\ngrace_period 1s\n}\nhttp://%s {\n%s\n}\n", addr, words)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return runFile(t, addr, file)
+}
+
+// runFile starts it with a Caddyfile that has a site at addr.
+func runFile(t *testing.T, addr, file string, env ...string) *program {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &program{t: t, url: "http://" + addr, admin: freeAddr(t), log: new(bytes.Buffer)}
-	file := filepath.Join(t.TempDir(), "Caddyfile")
-	config := fmt.Sprintf("{\nadmin %s\npersist_config off\nauto_https off\ngrace_period 1s\n}\n%s {\n%s\n}\n", p.admin, p.url, words)
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	p.cmd = exec.Command(path, "run", "--adapter", "caddyfile", "--config", file)
-	p.cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir())
+	p.cmd.Env = append(append(os.Environ(), "CADDY_ADMIN="+p.admin, "XDG_DATA_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir()), env...)
+	p.begin(p.admin, addr)
+	return p
+}
+
+// begin starts the program, and waits until it listens.
+func (p *program) begin(addresses ...string) {
+	p.t.Helper()
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	t.Cleanup(func() { p.end(syscall.SIGKILL) })
-	for _, address := range []string{p.admin, addr} {
-		eventually(t, "Caddy listens", func() bool {
+	p.t.Cleanup(func() { p.end(syscall.SIGKILL) })
+	for _, address := range addresses {
+		eventually(p.t, address+" answers", func() bool {
 			conn, err := net.Dial("tcp", address)
 			return err == nil && conn.Close() == nil
 		})
 	}
-	return p
 }
 
 func (p *program) end(how syscall.Signal) {
