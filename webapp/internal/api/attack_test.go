@@ -263,6 +263,44 @@ func TestEveryFieldRefusesWhatItMustAndNothingIsStored(t *testing.T) {
 	}
 }
 
+// Every parameter that the document names, given what its schema does not allow.
+func TestEveryParameterSaysWhatIsWrongWithIt(t *testing.T) {
+	s, story := start(t)
+	bad := map[string][]string{ // what its schema does not tell
+		"q": {"", " ", strings.Repeat("x", 501), "\x00", "\xff"}, "heads": {"maybe", "1", "TRUE"}, "site": {"", strings.Repeat("x", 256)}, "user": {"", strings.Repeat("x", 33)},
+		"day": {"", "yesterday", "2026-02-30", "31.1.2026"}, "after": {"x", "-1", "e30", "WzFd", strings.Repeat("x", 5000)}, "limit": {"x", "0", "-1", "101", "1.5", "99999999999999999999"},
+	}
+	of := map[string]string{"site": "site", "user": "submissions", "day": "day"} // the list that takes it
+	tried := make(map[string]bool)
+	for _, o := range s.ops {
+		for _, p := range o.Parameters {
+			if p.In != "query" {
+				continue
+			}
+			values, ok := bad[p.Name]
+			if !ok {
+				t.Fatalf("%s takes %q: say above what is wrong for it", o.path, p.Name)
+			}
+			tried[p.Name] = true
+			list := of[p.Name]
+			if list == "" {
+				list = "front"
+			}
+			for _, value := range values {
+				q := url.Values{"q": {"x"}}
+				q.Set(p.Name, value)
+				at := strings.NewReplacer("{list}", list, "{id}", story).Replace(o.path) + "?" + q.Encode()
+				if status, answer := s.send(t, "", o.method, at, ""); status != 422 || !strings.Contains(answer, fmt.Sprintf(`"field":%q`, p.Name)) {
+					t.Errorf("%s: %d %s", at, status, answer)
+				}
+			}
+		}
+	}
+	if len(tried) != len(bad) {
+		t.Errorf("tried %v of %d", tried, len(bad))
+	}
+}
+
 // Mass assignment: every field that any answer has, and some that only the
 // database has, is sent to every operation that does not take it.
 func TestFieldsOfAnswersAreNotTaken(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/portner/portner/webapp/internal/news"
+	"github.com/portner/portner/webapp/internal/store"
 )
 
 type marker func(ctx context.Context, name string, id news.ID, on bool) error
@@ -139,17 +140,25 @@ func (q *query) err() error {
 	return &news.Invalid{Wrongs: q.wrongs}
 }
 
-func (q *query) number(name string, byDefault, most int) int {
+func (q *query) number(name string, byDefault, least, most int) int {
 	s := q.c.QueryParam(name)
 	if s == "" {
 		return byDefault
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 0 || n > most {
-		q.wrong(name, "must be an integer from 0 to %d", most)
-		return 0
+	if err != nil || n < least || n > most {
+		q.wrong(name, "must be an integer from %d to %d", least, most)
+		return least
 	}
 	return n
+}
+
+func (q *query) flag(name string) bool {
+	s := q.c.QueryParam(name)
+	if s != "" && s != "true" && s != "false" {
+		q.wrong(name, "must be true or false")
+	}
+	return s == "true"
 }
 
 const (
@@ -157,12 +166,15 @@ const (
 	mostLimit  = 100
 )
 
-func (q *query) limit() int {
-	n := q.number("limit", usualLimit, mostLimit)
-	if n == 0 && len(q.wrongs) == 0 {
-		q.wrong("limit", "must be from 1 to %d", mostLimit)
+func (q *query) limit() int { return q.number("limit", usualLimit, 1, mostLimit) }
+
+// part reads a part of a list; a position that none has given is wrong.
+func (q *query) part(p store.Part, err error) (store.Part, error) {
+	if errors.Is(err, store.ErrNoSuchPart) {
+		q.wrong("after", "must be the next of an answer")
+		return p, q.err()
 	}
-	return n
+	return p, err
 }
 
 func (q *query) text(name string, longest int) string {

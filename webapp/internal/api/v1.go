@@ -158,7 +158,7 @@ func (a *API) thread(c echo.Context, limit, offset int) (store.Thread, error) {
 // because new replies may come in between.
 func (a *API) replies(c echo.Context) error {
 	q := asked(c)
-	limit, offset := q.limit(), q.number("after", 0, 1<<31)
+	limit, offset := q.limit(), q.number("after", 0, 0, 1<<31-1)
 	if err := q.err(); err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (a *API) list(c echo.Context) error {
 	if err := mayList(l); err != nil {
 		return err
 	}
-	p, err := a.store.List(c.Request().Context(), l)
+	p, err := q.part(a.store.List(c.Request().Context(), l))
 	if err != nil {
 		return err
 	}
@@ -237,11 +237,11 @@ func mayList(l store.Listing) error {
 
 func (a *API) search(c echo.Context) error {
 	q := asked(c)
-	query := store.Query{Words: q.text("q", 500), Heads: c.QueryParam("heads") == "true", Limit: q.limit(), After: c.QueryParam("after")}
+	query := store.Query{Words: q.text("q", 500), Heads: q.flag("heads"), Limit: q.limit(), After: c.QueryParam("after")}
 	if err := q.err(); err != nil {
 		return err
 	}
-	p, err := a.store.Search(c.Request().Context(), query)
+	p, err := q.part(a.store.Search(c.Request().Context(), query))
 	if err != nil {
 		return err
 	}

@@ -139,6 +139,7 @@ func (p *Pages) Register(e *echo.Echo) {
 	read("/sitemap.xml", p.sitemap)
 	read("/robots.txt", p.robots)
 	read("/static/:file", static)
+	read("/favicon.ico", icon)
 }
 
 // view is what the layout needs of every page.
@@ -232,6 +233,16 @@ func static(c echo.Context) error {
 	c.Response().Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	http.ServeContent(c.Response(), c.Request(), c.Param("file"), time.Time{}, bytes.NewReader(b))
 	return nil
+}
+
+// icon is what browsers ask for beside a feed, which cannot name its own.
+func icon(c echo.Context) error {
+	b, err := fs.ReadFile(staticFiles, "static/icon.svg")
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Cache-Control", "public, max-age=86400")
+	return c.Blob(http.StatusOK, "image/svg+xml", b)
 }
 
 // number reads a small number of the query, which counts from 1: ?p=2 is the

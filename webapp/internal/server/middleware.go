@@ -81,9 +81,16 @@ func recovered(next echo.HandlerFunc) echo.HandlerFunc {
 func secured(next echo.HandlerFunc) echo.HandlerFunc {
 	const policy = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; form-action 'self'; " +
 		"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+	// Feeds and JSON are shown by the browser itself, with styles of its own.
+	const ofData = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 	return func(c echo.Context) error {
 		h := c.Response().Header()
 		h.Set("Content-Security-Policy", policy)
+		c.Response().Before(func() {
+			if mime := h.Get(echo.HeaderContentType); mime != "" && !strings.HasPrefix(mime, echo.MIMETextHTML) {
+				h.Set("Content-Security-Policy", ofData)
+			}
+		})
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY") // browsers that do not know frame-ancestors
 		h.Set("Referrer-Policy", "strict-origin-when-cross-origin")
@@ -117,7 +124,7 @@ func known(sessions *session.Sessions) echo.MiddlewareFunc {
 		return func(c echo.Context) error {
 			path := c.Request().URL.Path
 			switch {
-			case api.Simulator(path), path == "/up", path == "/ready", strings.HasPrefix(path, "/static/"):
+			case api.Simulator(path), path == "/up", path == "/ready", path == "/favicon.ico", strings.HasPrefix(path, "/static/"):
 				return next(c)
 			case api.Owns(path):
 				return programs(c)

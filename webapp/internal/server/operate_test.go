@@ -90,7 +90,7 @@ func TestSiteServesAgainWhenItsFileIsBack(t *testing.T) {
 	}
 	must(t, os.Rename(path, path+".elsewhere"))
 	each(func(method, path string, status int, h http.Header) {
-		known := path == "/up" || path == "/robots.txt" || strings.HasPrefix(path, "/static/") || path == "/api/v1/openapi.json"
+		known := path == "/up" || path == "/robots.txt" || path == "/favicon.ico" || strings.HasPrefix(path, "/static/") || path == "/api/v1/openapi.json"
 		switch {
 		case status >= 500 && (status != 503 || path != "/status" && path != "/ready" && h.Get("Retry-After") == ""):
 			t.Errorf("away: %s %s: %d %v", method, path, status, h)

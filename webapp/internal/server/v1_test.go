@@ -123,7 +123,7 @@ func TestWhatIsWrongIsSaidBesideItsField(t *testing.T) {
 	}
 	wantProblem(t, s.send(t, "", "GET", "/lists/day?day=yesterday", ""), 422, "day")
 	wantProblem(t, s.send(t, "", "GET", "/search", ""), 422, "q")
-	wantProblem(t, s.send(t, "", "GET", "/lists/newest?after=x", ""), 404)
+	wantProblem(t, s.send(t, "", "GET", "/lists/newest?after=x", ""), 422, "after")
 	wantProblem(t, s.send(t, "", "GET", "/lists/nothing", ""), 404)
 	wantProblem(t, s.send(t, "", "GET", "/items/0", ""), 404)
 	wantProblem(t, s.send(t, "", "GET", "/users/nobody", ""), 404)

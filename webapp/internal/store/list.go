@@ -148,9 +148,11 @@ const (
 	maxLimit     = 1000
 )
 
-// ErrNoSuchList is a Listing of a name that is none, or a position that no
-// Part has given.
+// ErrNoSuchList is a Listing of a name that is none.
 var ErrNoSuchList = errors.New("no such list")
+
+// ErrNoSuchPart is a position that no Part has given. It is an ErrNoSuchList.
+var ErrNoSuchPart = fmt.Errorf("%w from there", ErrNoSuchList)
 
 // List reads a part of a list. Who may see a list is for callers to decide:
 // see the words beside the names.
@@ -250,7 +252,7 @@ func parsePosition(s string, whole bool) (position, error) {
 		err = json.Unmarshal(b, &parts)
 	}
 	if err != nil {
-		return position{}, fmt.Errorf("store: position %q: %w", s, ErrNoSuchList)
+		return position{}, fmt.Errorf("store: position %q: %w", s, ErrNoSuchPart)
 	}
 	id, err := parts[1].Int64()
 	p := position{id: news.ID(id)}
@@ -261,7 +263,7 @@ func parsePosition(s string, whole bool) (position, error) {
 		p.key, errKey = parts[0].Float64()
 	}
 	if err != nil || errKey != nil {
-		return position{}, fmt.Errorf("store: position %q: %w", s, ErrNoSuchList)
+		return position{}, fmt.Errorf("store: position %q: %w", s, ErrNoSuchPart)
 	}
 	return p, nil
 }

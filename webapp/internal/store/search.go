@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -61,7 +62,7 @@ func (s *Store) Search(ctx context.Context, q Query) (Part, error) {
 	if q.After != "" {
 		id, err := news.ParseID(q.After)
 		if err != nil {
-			return Part{}, err
+			return Part{}, fmt.Errorf("store: position %q: %w", q.After, ErrNoSuchPart)
 		}
 		before = id
 	}
