@@ -202,6 +202,7 @@ func (d *door) asked(method, text string) string {
 type way struct {
 	name    string
 	words   string // in the block of app_proxy
+	site    string // behind app_proxy
 	options string // global ones
 	request string // without Host and Connection: close
 	answer  string
@@ -334,6 +335,8 @@ var ways = []way{
 	{name: "garbage", request: "GET / HTTP/1.1\r\n\r\n", answer: "what?\r\n\r\n", closes: true, client: []string{"HTTP/1.1 502", "upstream-failed"}},
 	{name: "nothing", request: "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", answer: "", client: []string{"HTTP/1.1 502"}},
 	{name: "half a head", request: "GET / HTTP/1.1\r\n\r\n", answer: "HTTP/1.1 200 OK\r\nX-", closes: true, client: []string{"HTTP/1.1 502"}},
+	{name: "nothing, and the site answers for errors", site: "handle_errors {\n respond \"sorry for {err.status_code}\"\n}", request: "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", answer: "", client: []string{"HTTP/1.1 502", `"sorry for 502"`}},
+	{name: "the application's own error, and the site answers for errors", site: "handle_errors {\n respond \"sorry for {err.status_code}\"\n}", request: "GET / HTTP/1.1\r\n\r\n", answer: "HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno", client: []string{"HTTP/1.1 500", `"no"`}},
 	{name: "unasked 101", request: "GET / HTTP/1.1\r\n\r\n", answer: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", client: []string{"HTTP/1.1 502"}},
 	{name: "endless interim answers", request: "GET / HTTP/1.1\r\n\r\n", answer: strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 1000), closes: true, client: []string{"HTTP/1.1 502"},
 		differ: "how many is too many", dropped: regexp.MustCompile(`HTTP/1.1 102 Processing\nServer: Caddy\n""\n\n`)},
@@ -366,14 +369,14 @@ func waysAreTheSame(t *testing.T, a *rawApp, address string, rows []way) {
 	got := make(map[string][2]string) // by direct: client, application
 	for _, direct := range []string{"on", "off"} {
 		for i, w := range rows {
-			if d == nil || last != direct+w.words+w.options {
-				config := fmt.Sprintf("app_proxy %s {\n name ways\n concurrency 1\n direct %s\n %s\n}", address, direct, w.words)
+			if d == nil || last != direct+w.words+w.site+w.options {
+				config := fmt.Sprintf("app_proxy %s {\n name ways\n concurrency 1\n direct %s\n %s\n}\n%s", address, direct, w.words, w.site)
 				if d == nil {
 					d = open(t, config)
 				}
 				d.options = w.options
 				d.load(config)
-				last = direct + w.words + w.options
+				last = direct + w.words + w.site + w.options
 			}
 			a.says(w.answer, w.closes)
 			client := d.asked(strings.Fields(w.request)[0], d.rawRequest(w))
