@@ -104,7 +104,7 @@ func TestSiteServesAgainWhenItsFileIsBack(t *testing.T) {
 			t.Errorf("back: %s %s: %d", method, path, status)
 		}
 	})
-	if ann.open("/item/" + story).sees("Mine", "ann"); tried < 100 {
+	if ann.open("/item/"+story).sees("Mine", "ann"); tried < 100 {
 		t.Errorf("only %d tries", tried)
 	}
 }
