@@ -28,6 +28,7 @@ func journalBench(ctx context.Context, args []string) error {
 	flags.IntVar(&l.clients, "clients", 16, "clients that post at once in kill")
 	flags.Uint64Var(&l.seed, "seed", 1, "of the moments at which something is killed")
 	flags.IntVar(&l.entries, "entries", 1_000_000, "writes that flood keeps; a million take two to four minutes and 4 GB of disk")
+	flags.IntVar(&l.rate, "rate", 0, "writes a second of flood, counted from when each was to be sent (default as many as the door takes)")
 	flags.IntVar(&l.pairs, "pairs", 500, "writes of each kind in cost")
 	flags.StringVar(&l.caddy, "caddy", "", "a Caddy `binary` with Portner in it (default built from this repository)")
 	flags.StringVar(&l.out, "out", "", "write journal.json and an SVG for each scene to this `directory`")
@@ -38,7 +39,7 @@ func journalBench(ctx context.Context, args []string) error {
 	for _, bound := range []struct {
 		name             string
 		value, low, high int
-	}{{"count", l.count, 10, 1000}, {"rounds", l.rounds, 1, 1000}, {"clients", l.clients, 1, 200}, {"entries", l.entries, 10_000, 5_000_000}, {"pairs", l.pairs, 20, 20_000}} {
+	}{{"count", l.count, 10, 1000}, {"rounds", l.rounds, 1, 1000}, {"clients", l.clients, 1, 200}, {"entries", l.entries, 10_000, 5_000_000}, {"rate", l.rate, 0, 100_000}, {"pairs", l.pairs, 20, 20_000}} {
 		if bound.value < bound.low || bound.value > bound.high {
 			err = errors.Join(err, fmt.Errorf("-%s is %d to %d", bound.name, bound.low, bound.high))
 		}
@@ -79,6 +80,7 @@ type journalLab struct {
 	clients int
 	seed    uint64
 	entries int
+	rate    int
 	pairs   int
 
 	b      binaries

@@ -18,6 +18,7 @@ import (
 
 // A FloodRow is what came of writing as fast as the door takes it.
 type FloodRow struct {
+	Rate      int         `json:"rate,omitempty"` // wanted a second; 0: as many as it takes
 	Writes    int         `json:"writes"`
 	Seconds   float64     `json:"seconds"`
 	PerSecond float64     `json:"per_second"`
@@ -93,15 +94,28 @@ func (c *floodCaller) write() error {
 }
 
 // flood is the load. Callers take numbers from one counter, and write down how
-// long the write of that number took.
+// long the write of that number took: from when it was sent, or with a rate from
+// when it was to be sent.
 type flood struct {
 	next, done atomic.Int64
 	took       []time.Duration
+	rate       int // a second; 0: each caller writes again when it has its answer
+}
+
+// begin waits until a number is to be sent.
+func (f *flood) begin(ctx context.Context, start time.Time, n int64) time.Time {
+	if f.rate == 0 {
+		return time.Now()
+	}
+	due := start.Add(time.Duration(float64(n) / float64(f.rate) * float64(time.Second)))
+	wait(ctx, time.Until(due))
+	return due
 }
 
 func (f *flood) run(ctx context.Context, callers []*floodCaller) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	began := time.Now()
 	var writing sync.WaitGroup
 	for _, c := range callers {
 		writing.Go(func() { // ends with the last number, or with ctx after its answer
@@ -110,7 +124,7 @@ func (f *flood) run(ctx context.Context, callers []*floodCaller) error {
 				if n >= int64(len(f.took)) {
 					return
 				}
-				start := time.Now()
+				start := f.begin(ctx, began, n)
 				if err := c.write(); err != nil {
 					stop(err)
 					return
@@ -139,7 +153,7 @@ func (l *journalLab) floodScene(ctx context.Context) (err error) {
 	if err := s.startProxy(ctx); err != nil {
 		return err
 	}
-	row := new(FloodRow)
+	row := &FloodRow{Rate: l.rate}
 	l.result.Flood = row
 	if err := l.pour(ctx, s, row); err != nil {
 		return err
@@ -174,7 +188,7 @@ func (l *journalLab) pour(ctx context.Context, s *journalSite, row *FloodRow) er
 		}
 		callers = append(callers, c)
 	}
-	f := &flood{took: make([]time.Duration, l.entries)}
+	f := &flood{took: make([]time.Duration, l.entries), rate: l.rate}
 	if err := row.mark(s, f, 0, 0); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -163,6 +164,22 @@ func TestFloodWritesEachNumberOnce(t *testing.T) {
 			t.Errorf("write %d has no time", n)
 		}
 	}
+}
+
+func TestFloodWithARateKeepsNumbersApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, start := &flood{rate: 5000}, time.Now()
+		for n := range int64(3) {
+			due := f.begin(t.Context(), start, n)
+			if want := time.Duration(n) * 200 * time.Microsecond; due.Sub(start) != want || time.Since(start) != want {
+				t.Errorf("write %d was due after %v, and begun after %v, want %v", n, due.Sub(start), time.Since(start), want)
+			}
+		}
+		time.Sleep(time.Second) // all callers were busy
+		if due := f.begin(t.Context(), start, 10); due.Sub(start) != 2*time.Millisecond {
+			t.Errorf("a write that had to wait for a caller counts from %v", due.Sub(start))
+		}
+	})
 }
 
 func TestFloodEndsWithTheFirstWrongAnswer(t *testing.T) {
