@@ -47,8 +47,8 @@ func chromium(t *testing.T) string {
 }
 
 // door starts the application and Caddy in front of it, and returns the
-// address of the site and the file of its database.
-func door(t *testing.T) (site, db string) {
+// address of the site and the file of its database. words are more of the pool.
+func door(t *testing.T, words string) (site, db string) {
 	t.Helper()
 	dir := t.TempDir()
 	caddy := filepath.Join(dir, "caddy")
@@ -78,9 +78,10 @@ func door(t *testing.T) (site, db string) {
 	app_proxy %s {
 		name browser
 		concurrency 4
+		%s
 	}
 }
-`, filepath.Join(dir, "storage"), site, app.addr), 0o600)
+`, filepath.Join(dir, "storage"), site, app.addr, words), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +349,7 @@ const browserPassword = "correct horse battery"
 
 func TestSiteWorksInABrowserThroughTheDoor(t *testing.T) {
 	browser := browse(t)
-	site, db := door(t)
+	site, db := door(t, "")
 	for _, d := range devices {
 		t.Run("person with "+d.name, func(t *testing.T) { useTheSite(t, browser, site, d) })
 		if !d.dark || !d.script {
