@@ -76,6 +76,12 @@ func TestDoorKeepsPagesUntilTheyChange(t *testing.T) {
 		hit(path, true)
 	}
 
+	for range 3 { // asked about each time
+		if h, _ := do("GET", "/login", ""); h.Get("Content-Type") != "text/html; charset=UTF-8" {
+			t.Errorf("the form of the login has the type %q: %s", h.Get("Content-Type"), h.Get("Cache-Status"))
+		}
+	}
+
 	same := []string{"Origin", site, "Content-Type", "application/x-www-form-urlencoded"}
 	h, _ := do("POST", "/register", "name=ann&password=correct+horse+battery", same...)
 	cookie, _, _ := strings.Cut(h.Get("Set-Cookie"), ";")

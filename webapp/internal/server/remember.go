@@ -159,6 +159,7 @@ func (p *kept) send(c echo.Context) error {
 		h[name] = values
 	}
 	if same(c.Request().Header["If-None-Match"], h.Get("ETag")) {
+		keepType(h)
 		return c.NoContent(http.StatusNotModified)
 	}
 	return c.Blob(http.StatusOK, p.header.Get(echo.HeaderContentType), p.body)
@@ -237,6 +238,7 @@ func (w *copying) WriteHeader(status int) {
 	if status == http.StatusOK && same(w.have, w.Header().Get("ETag")) {
 		w.same, status = true, http.StatusNotModified
 		w.Header().Del(echo.HeaderContentLength)
+		keepType(w.Header())
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -252,6 +254,14 @@ func (w *copying) Write(b []byte) (int, error) {
 	}
 	return w.ResponseWriter.Write(b)
 }
+
+// typeOf304 is a name under which net/http lets the type into a 304.
+var typeOf304 = strings.ToLower(echo.HeaderContentType)
+
+// keepType says in a 304 of what type the page is. A cache may take what a 304
+// says, and what it does not say, for news about what it has stored (RFC 9110,
+// 15.4.5: "guiding cache updates"); a page without a type is shown as its source.
+func keepType(h http.Header) { h[typeOf304] = h[echo.HeaderContentType] }
 
 // same reports whether a client that sent If-None-Match has the page with this
 // ETag (RFC 9110, 13.1.2: compared weakly).
