@@ -35,7 +35,6 @@ const journalConfig = `{
 	admin unix/%s
 	persist_config off
 	grace_period 2s
-	metrics
 }
 http://%s {
 	app_proxy %s {
