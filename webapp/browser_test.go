@@ -349,7 +349,7 @@ const browserPassword = "correct horse battery"
 
 func TestSiteWorksInABrowserThroughTheDoor(t *testing.T) {
 	browser := browse(t)
-	site, db := door(t, "")
+	site, db := door(t, "cache 64MiB")
 	for _, d := range devices {
 		t.Run("person with "+d.name, func(t *testing.T) { useTheSite(t, browser, site, d) })
 		if !d.dark || !d.script {
