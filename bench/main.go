@@ -33,6 +33,7 @@ var subcommands = []subcommand{
 	{"rps", "count what a request costs Portner and other proxies: requests per second, CPU, allocations", rps},
 	{"cache", "ask caches for pages: what a hit costs, and how often the application is asked", cacheBench},
 	{"journal", "kill, stop and slow the proxy and the application while items come, and look whether each arrived once", journalBench},
+	{"slow", "let a thousand clients read slowly: the slot, the others, the memory", slow},
 	{"rps-app", "the application of rps, which starts it", rpsApp},
 	{"rps-load", "the generator of rps, which starts it", rpsLoad},
 }
