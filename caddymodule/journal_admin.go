@@ -57,7 +57,15 @@ type journalDetail struct {
 	Key    string              `json:"key"`
 	Header map[string][]string `json:"header"`
 	Body   string              `json:"body"`
-	Answer *journal.Answer     `json:"answer,omitempty"`
+	Answer *journalAnswer      `json:"answer,omitempty"`
+}
+
+// journalAnswer is what the application said last.
+type journalAnswer struct {
+	Status int                 `json:"status"`
+	Header map[string][]string `json:"header"`
+	Body   string              `json:"body"`
+	Cut    bool                `json:"cut,omitempty"` // it was too long to be kept
 }
 
 // poolsWithJournals are the pools that keep writes, or should, by name.
@@ -244,7 +252,10 @@ func showEntry(j *journal.Journal, w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	d := journalDetail{Answer: s.Answer}
+	var d journalDetail
+	if a := s.Answer; a != nil {
+		d.Answer = &journalAnswer{a.Status, a.Header, string(a.Body), a.Cut}
+	}
 	d.ID, d.Seq, d.State, d.Attempts, d.Reason = s.ID.String(), s.Seq, s.State.String(), s.Attempts, s.Reason
 	if e != nil { // of a delivered one only the answer is left
 		d.Route, d.Lane, d.Method, d.URI, d.Bytes, d.Arrived = e.Route, e.Lane, e.Method, e.URI, len(e.Body), e.Arrived

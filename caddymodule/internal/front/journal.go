@@ -200,6 +200,7 @@ func (f *Front) Deliver(ctx context.Context, e *journal.Entry, attempt int) jour
 	rec := &recorder{header: make(http.Header)}
 	x := f.attemptOf(e)
 	x.Class, x.ask.Class, x.ask.Wait = route.Journal, route.Journal, deliveryWait
+	x.again = 1 // the journal itself comes again, and pauses before it does
 	return f.attempt(ctx, x, e, attempt, rec)
 }
 

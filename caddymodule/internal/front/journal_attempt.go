@@ -27,9 +27,10 @@ func (f *Front) attempt(ctx context.Context, x *exchange, e *journal.Entry, n in
 		x.ask.Choose, x.ask.Sticky = f.cfg.Choose(rec, r), f.cfg.Sticky
 	}
 	f.retries.inside.Add(1)
+	spent := x.again
 	defer func() {
 		f.retries.inside.Add(-1)
-		f.retries.give(x.again)
+		f.retries.give(x.again - spent)
 		x.end()
 	}()
 	if err := rec.run(func() error { return f.forward(rec, r, x, f.cfg.Journaling.Send) }); err != nil {

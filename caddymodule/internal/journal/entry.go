@@ -269,7 +269,7 @@ var (
 	// ErrNotFound: no such entry, or no longer.
 	ErrNotFound = errors.New("journal: no such entry")
 	// ErrNotDead: the entry is no dead letter: it is tried by itself, or delivered.
-	ErrNotDead = errors.New("journal: no dead letter")
+	ErrNotDead = errors.New("journal: no dead letter; what is not delivered is tried by itself")
 	// ErrBusy: the entry is being sent for its client; come again.
 	ErrBusy = errors.New("journal: entry is being sent")
 	// ErrSecret: the key file is not the one that the entries were sealed with.

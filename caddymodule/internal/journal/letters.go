@@ -157,6 +157,9 @@ func (j *Journal) Drop(ctx context.Context, id ID) error {
 			j.mu.Lock()
 			defer j.mu.Unlock()
 			live.letGoLocked()
+			live.lane.misses, live.lane.due = 0, time.Time{} // the others have done nothing
+			j.queueLocked(live.lane)
+			j.poke()
 		}
 	}
 	return j.await(ctx, func(done func(error)) {

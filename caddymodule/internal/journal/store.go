@@ -302,9 +302,18 @@ func (s *pebbleStore) revive(seq uint64, done func(error)) {
 		if err != nil {
 			return err
 		}
+		was := e.size
+		if !e.Deadline.IsZero() { // an operator wants it delivered now
+			e.Deadline = time.Time{}
+			if record, err = s.seal.entry(e); err != nil {
+				return err
+			}
+		}
 		s.first.reopened(seq)
 		g.raise(e)
-		e.Deadline = time.Time{} // an operator wants it delivered now
+		e.size = int64(len(record))
+		g.totals.bytes += e.size - was
+		g.client(e.Client, e.size-was)
 		g.reopen(e, record, tries{size: e.size})
 		return nil
 	}})
