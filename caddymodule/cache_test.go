@@ -794,6 +794,11 @@ func TestKeptWriteInvalidatesWhenItIsDelivered(t *testing.T) {
 			t.Errorf("the accept answer invalidated something: asked %d times", asked.Load())
 		}
 		leave <- true
+		defer func() {
+			if t.Failed() {
+				t.Logf("asked %d times, %d requests in all", asked.Load(), a.served.Load())
+			}
+		}()
 		eventually(t, "both are asked for again", func() bool {
 			ask(t, d.url+"/")
 			ask(t, d.url+"/latest")
