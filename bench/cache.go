@@ -82,6 +82,7 @@ type cacheLab struct {
 	scenes []cacheScene
 	app    *cacheApp
 	taken  []CacheReading
+	pairs  []CachePair
 	fresh  int // makes addresses that nobody has asked for
 }
 
@@ -125,6 +126,13 @@ func (b *cacheLab) measureAndReport(ctx context.Context, dir string) error {
 			}
 		}
 	}
+	if i, j := b.index("portner"), b.index("respond"); err == nil && i >= 0 && j >= 0 {
+		for _, s := range b.scenes {
+			if s.warm && err == nil {
+				err = b.compare(ctx, s, b.proxies[i], b.proxies[j])
+			}
+		}
+	}
 	b.show.clear()
 	if err != nil && (ctx.Err() == nil || len(b.taken) == 0) {
 		return err
@@ -132,51 +140,123 @@ func (b *cacheLab) measureAndReport(ctx context.Context, dir string) error {
 	return errors.Join(err, b.report(dir))
 }
 
+func (b *cacheLab) index(name string) int {
+	return slices.IndexFunc(b.proxies, func(c contender) bool { return c.name == name })
+}
+
 // measureOne starts a cache that is empty, and asks it.
 func (b *cacheLab) measureOne(ctx context.Context, round int, s cacheScene, c contender) (err error) {
 	b.show.say("round %d: %s, %s", round, s.name, c.name)
-	b.stages++
-	dir := filepath.Join(b.dir, strconv.Itoa(b.stages))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	ports, err := freePorts(4)
+	runners, end, err := b.open(ctx, s, c)
 	if err != nil {
 		return err
 	}
-	local := func(i int) string { return "127.0.0.1:" + ports[i] }
-	if err := writeCertificate(dir); err != nil {
-		return err
-	}
-	b.app, err = newCacheApp(local(0), s)
-	if err != nil {
-		return err
-	}
-	defer b.app.Close()
-	cores, _, _ := divide(1, max(2, cpus()))
-	r, err := c.start(&b.track, cores, post{dir: dir, plain: local(1), secure: local(2), admin: local(3), app: local(0), cores: 1, words: strconv.Itoa(s.bytes)})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.process.kill()) }()
-	if err := r.process.await(ctx, func() error { return alive(localClient, "http://"+r.plain) }); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	got := CacheReading{Scene: s.name, Proxy: c.name, Round: round}
 	if s.herd > 0 {
-		b.stampede(ctx, s, r, &got)
+		b.stampede(ctx, s, runners[0], &got)
 	} else {
-		b.ask(ctx, s, r, &got)
+		b.ask(ctx, s, runners[0], b.length, &got)
 	}
 	b.taken = append(b.taken, got)
 	return ctx.Err()
 }
 
+// open starts an application and caches before it, which are on one core. end stops
+// what was started.
+func (b *cacheLab) open(ctx context.Context, s cacheScene, all ...contender) (runners []*runner, end func() error, err error) {
+	b.stages++
+	dir := filepath.Join(b.dir, strconv.Itoa(b.stages))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	end = func() (err error) {
+		for _, r := range runners {
+			err = errors.Join(err, r.process.kill())
+		}
+		if b.app != nil {
+			err = errors.Join(err, b.app.Close())
+		}
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, end())
+		}
+	}()
+	ports, err := freePorts(1 + 3*len(all))
+	if err != nil {
+		return nil, nil, err
+	}
+	local := func(i int) string { return "127.0.0.1:" + ports[i] }
+	if err := writeCertificate(dir); err != nil {
+		return nil, nil, err
+	}
+	if b.app, err = newCacheApp(local(0), s); err != nil {
+		return nil, nil, err
+	}
+	cores, _, _ := divide(1, max(2, cpus()))
+	for i, c := range all {
+		r, err := c.start(&b.track, cores, post{dir: dir, plain: local(3*i + 1), secure: local(3*i + 2), admin: local(3*i + 3), app: local(0), cores: 1, words: strconv.Itoa(s.bytes)})
+		if err != nil {
+			return nil, nil, err
+		}
+		runners = append(runners, r)
+		if err := r.process.await(ctx, func() error { return alive(localClient, "http://"+r.plain) }); err != nil {
+			return nil, nil, err
+		}
+	}
+	return runners, end, nil
+}
+
+// slices of a comparison: each proxy is asked so long before it is the other's turn.
+const (
+	sliceTime = 400 * time.Millisecond
+	sliceRuns = 8 // pairs in a round
+)
+
+// compare asks Portner and respond in turns, both on the same core, so that what the
+// machine does otherwise in these seconds meets both.
+func (b *cacheLab) compare(ctx context.Context, s cacheScene, portner, respond contender) (err error) {
+	runners, end, err := b.open(ctx, s, portner, respond)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	pair := CachePair{Scene: s.name}
+	for turn := range b.rounds * sliceRuns {
+		b.show.say("%s: pair %d", s.name, turn+1)
+		var cpu [2]float64
+		for i := range runners {
+			which := (i + turn) % 2
+			var got CacheReading
+			b.ask(ctx, s, runners[which], sliceTime, &got)
+			if cpu[which] = got.CPU; got.Trouble != "" || got.CPU == 0 {
+				return fmt.Errorf("%s, %s: %d answers, %s", s.name, runners[which].name, got.Answers, got.Trouble)
+			}
+		}
+		pair.Ratios = append(pair.Ratios, cpu[0]/cpu[1])
+	}
+	b.pairs = append(b.pairs, pair)
+	return ctx.Err()
+}
+
+// CachePair is what a hit costs in terms of Caddy's respond, pair by pair.
+type CachePair struct {
+	Scene  string    `json:"scene"`
+	Ratios []float64 `json:"ratios"`
+}
+
+// hitCost is the promise: the most CPU time that a hit may cost, in respond's.
+const hitCost = 1.1
+
+// errHitCost: a promise was missed.
+var errHitCost = errors.New("a hit costs more than was promised")
+
 const cacheClients = 32
 
 // ask lets clients ask, each again when it has its answer.
-func (b *cacheLab) ask(ctx context.Context, s cacheScene, r *runner, got *CacheReading) {
+func (b *cacheLab) ask(ctx context.Context, s cacheScene, r *runner, length time.Duration, got *CacheReading) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if s.warm {
@@ -215,12 +295,13 @@ func (b *cacheLab) ask(ctx context.Context, s cacheScene, r *runner, got *CacheR
 			}
 		})
 	}
-	wait(ctx, min(b.length/2, 2*time.Second))
-	asked, cpu, began := b.app.asked.Load(), r.cpu(), time.Now()
+	wait(ctx, min(length/2, 2*time.Second))
+	pids := members(r.process) // takes its time
+	cpu, asked, began := cpuOfAll(pids), b.app.asked.Load(), time.Now()
 	counted.Store(true)
-	wait(ctx, b.length)
+	wait(ctx, length)
 	counted.Store(false)
-	took, used, requests := time.Since(began), r.cpu()-cpu, b.app.asked.Load()-asked
+	used, requests, took := cpuOfAll(pids)-cpu, b.app.asked.Load()-asked, time.Since(began)
 	cancel()
 	asking.Wait()
 	if err := trouble.Load(); err != nil {
@@ -243,7 +324,8 @@ func (b *cacheLab) stampede(ctx context.Context, s cacheScene, r *runner, got *C
 	}
 	b.fresh++
 	path := "cold" + strconv.Itoa(b.fresh)
-	asked, cpu, began := b.app.asked.Load(), r.cpu(), time.Now()
+	pids := members(r.process)
+	asked, cpu, began := b.app.asked.Load(), cpuOfAll(pids), time.Now()
 	waits := make([]time.Duration, len(callers))
 	var wrong atomic.Int64
 	var asking sync.WaitGroup
@@ -261,7 +343,7 @@ func (b *cacheLab) stampede(ctx context.Context, s cacheScene, r *runner, got *C
 	close(start)
 	asking.Wait()
 	got.Wrong = int(wrong.Load()) + s.herd - len(callers)
-	got.fill(len(callers)-int(wrong.Load()), time.Since(began), r.cpu()-cpu, b.app.asked.Load()-asked, waits)
+	got.fill(len(callers)-int(wrong.Load()), time.Since(began), cpuOfAll(pids)-cpu, b.app.asked.Load()-asked, waits)
 }
 
 func (g *CacheReading) fill(answers int, took, cpu time.Duration, asked int64, waits []time.Duration) {
@@ -276,9 +358,9 @@ func (g *CacheReading) fill(answers int, took, cpu time.Duration, asked int64, w
 	g.P99 = waits[len(waits)*99/100].Seconds() * 1000
 }
 
-// cpu is what the runner's processes have used so far.
-func (r *runner) cpu() (all time.Duration) {
-	for _, pid := range members(r.process) {
+// cpuOfAll is what processes have used so far.
+func cpuOfAll(pids []int) (all time.Duration) {
+	for _, pid := range pids {
 		used, _ := cpuOf(pid) // it has ended
 		all += used
 	}

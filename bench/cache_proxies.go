@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -22,6 +24,7 @@ var keepers = []contender{
 		return caddyPost(p, fmt.Sprintf("app_proxy %s {\n\t\tconcurrency 128\n\t\tcache 16MiB\n\t}", p.app))
 	}, caddyArgs},
 	{"nginx", "proxy_cache, lock on, 16m", "nginx", nginxKeeper, nginxArgs},
+	{"varnish", "malloc,16m", "varnishd", varnishKeeper, varnishArgs},
 	{"respond", "Caddy's respond, the same binary", "", func(p post) string {
 		body := strings.Repeat("portner ", atoi(p.words)/8)
 		return caddyPost(p, fmt.Sprintf("handle /status {\n\t\trespond Alive\n\t}\n\thandle {\n\t\theader {\n\t\t\tCache-Control max-age=600\n\t\t\tContent-Length %d\n\t\t}\n\t\trespond %q\n\t}", len(body), body))
@@ -45,6 +48,24 @@ func nginxKeeper(p post) string {
 			proxy_cache_lock_timeout 30s;
 			proxy_cache_lock_age 30s;
 			proxy_pass http://app;`, 1)
+}
+
+// varnishKeeper is Varnish as it comes. Its waiting list is the lock of nginx; the
+// first line of the file is for varnishArgs.
+func varnishKeeper(p post) string {
+	host, port, _ := strings.Cut(p.app, ":")
+	return fmt.Sprintf("# %s\nvcl 4.1;\nbackend app {\n\t.host = %q;\n\t.port = %q;\n}\n", p.plain, host, port)
+}
+
+// varnishArgs leave the jail out, which wants users that tests do not have.
+func varnishArgs(file string) []string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil // it was written just now; varnishd says what is wrong
+	}
+	address, _, _ := strings.Cut(strings.TrimPrefix(string(text), "# "), "\n")
+	dir := filepath.Dir(file)
+	return []string{"-j", "none", "-F", "-f", file, "-a", address, "-n", filepath.Join(dir, "varnish"), "-s", "malloc,16m"}
 }
 
 // cacheApp has a page for every path, counts how often it is asked, and says that

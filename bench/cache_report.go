@@ -24,13 +24,27 @@ func (b *cacheLab) report(dir string) error {
 	for _, s := range b.scenes {
 		fmt.Printf("%s: %s\n", s.name, s.about)
 	}
+	for _, p := range b.pairs {
+		middle, word := middleRatio(p.Ratios), "kept"
+		if middle > hitCost {
+			word, err = "missed", errors.Join(err, errHitCost)
+		}
+		fmt.Printf("%s: a hit costs %.2f times the CPU of respond (quarters %.2f and %.2f, %d pairs); promised is %.1f: %s\n", p.Scene, middle,
+			p.Ratios[len(p.Ratios)/4], p.Ratios[len(p.Ratios)*3/4], len(p.Ratios), hitCost, word)
+	}
 	if dir == "" {
 		return err
 	}
-	text, jerr := json.MarshalIndent(map[string]any{"machine_cpus": cpus(), "seconds": b.length.Seconds(), "medians": medians, "readings": b.taken}, "", "\t")
+	text, jerr := json.MarshalIndent(map[string]any{"machine_cpus": cpus(), "seconds": b.length.Seconds(), "medians": medians, "readings": b.taken, "pairs": b.pairs}, "", "\t")
 	return errors.Join(err, jerr,
 		os.WriteFile(filepath.Join(dir, "cache.json"), append(text, '\n'), 0o644),
 		os.WriteFile(filepath.Join(dir, "cache.svg"), b.chart(medians).svg(), 0o644))
+}
+
+// middleRatio sorts.
+func middleRatio(ratios []float64) float64 {
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
 }
 
 // medians are those of all rounds, number by number.
