@@ -326,7 +326,9 @@ func (a *API) submit(c echo.Context) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	id, err := a.store.Submit(c.Request().Context(), u.Name, in.draft())
+	d := in.draft()
+	d.Key = c.Request().Header.Get("Idempotency-Key")
+	id, err := a.store.Submit(c.Request().Context(), u.Name, d)
 	if err != nil {
 		return err
 	}

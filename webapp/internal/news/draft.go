@@ -16,6 +16,10 @@ type Draft struct {
 	URL     string // of a Story; "" for a question
 	Text    string
 	Options []string // of a Poll
+
+	// Key is the sender's name for this submission (Idempotency-Key): when it comes
+	// again it is the same one. Empty: it has none.
+	Key string
 }
 
 // Bounds of what people submit. The simulator's items may be larger.

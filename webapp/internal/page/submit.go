@@ -73,9 +73,12 @@ func (p *Pages) submitForm(c echo.Context, me *news.User) error {
 	return p.show(c, http.StatusOK, "form", v)
 }
 
+// key is the door's name for a write that it keeps: it may bring it twice.
+func key(c echo.Context) string { return c.Request().Header.Get("Idempotency-Key") }
+
 // draft reads what was typed; nothing else of an item is its author's to say.
 func draft(c echo.Context, kind news.Kind) news.Draft {
-	d := news.Draft{Kind: kind, Title: asked(c, "title"), Text: asked(c, "text")}
+	d := news.Draft{Kind: kind, Title: asked(c, "title"), Text: asked(c, "text"), Key: key(c)}
 	switch kind {
 	case news.Poll:
 		d.Options = strings.Split(lines(asked(c, "options")), "\n")
@@ -115,7 +118,7 @@ func (p *Pages) reply(c echo.Context, me *news.User) error {
 	if err != nil {
 		return err
 	}
-	d := news.Draft{Kind: news.Comment, Parent: to.ID, Text: asked(c, "text")}
+	d := news.Draft{Kind: news.Comment, Parent: to.ID, Text: asked(c, "text"), Key: key(c)}
 	id, err := p.store.Submit(c.Request().Context(), me.Name, d)
 	if err != nil {
 		f := replyForm(to)

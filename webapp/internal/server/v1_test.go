@@ -96,6 +96,22 @@ func TestSubmittedByTokenIsThere(t *testing.T) {
 	}
 }
 
+// TestSubmissionThatTheDoorBringsAgainIsTheSame: a kept write comes at least once.
+func TestSubmissionThatTheDoorBringsAgainIsTheSame(t *testing.T) {
+	s := start(t)
+	ann := s.token(t, "ann")
+	const draft = `{"kind":"story","title":"Mine"}`
+	made := s.send(t, ann, "POST", "/items", draft, "Idempotency-Key", "k")
+	at := made.header.Get("Location")
+	if made.status != 201 || s.send(t, ann, "PATCH", strings.TrimPrefix(at, "/api/v1"), `{"title":"Better"}`).status != 200 {
+		t.Fatalf("%d %s", made.status, made.body)
+	}
+	again := s.send(t, ann, "POST", "/items", draft, "Idempotency-Key", "k")
+	if again.status != 201 || again.header.Get("Location") != at || again.field(t, "title") != "Better" {
+		t.Errorf("%d %v %s", again.status, again.header, again.body)
+	}
+}
+
 func TestWhatIsWrongIsSaidBesideItsField(t *testing.T) {
 	s := start(t)
 	ann := s.token(t, "ann")

@@ -226,6 +226,39 @@ func TestSameWordsTwiceAreOnePost(t *testing.T) {
 	})
 }
 
+// TestOneKeyIsOneSubmission: a door that keeps writes may bring one twice, whatever
+// became of the item between.
+func TestOneKeyIsOneSubmission(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		join(t, s, 1, "ann", "bob")
+		mine := news.Draft{Kind: news.Story, Title: "Mine", Key: "k"}
+		id := submit(t, s, "ann", mine)
+		if err := s.Edit(t.Context(), "ann", id, news.Draft{Title: "Edited"}); err != nil {
+			t.Fatal(err)
+		}
+		if again := submit(t, s, "ann", mine); again != id {
+			t.Errorf("by the same key: %d, then %d", id, again)
+		}
+		if it, err := s.Item(t.Context(), id); err != nil || it.Title != "Edited" {
+			t.Errorf("%q, %v", it.Title, err)
+		}
+		if other := submit(t, s, "bob", mine); other == id {
+			t.Error("another's key is taken for his own")
+		}
+		same := mine
+		same.Title, same.Key = "Edited", "k2" // the same words by another key are the same item, by that key too
+		if again := submit(t, s, "ann", same); again != id {
+			t.Errorf("the same words: %d, then %d", id, again)
+		}
+		if err := s.Delete(t.Context(), "ann", id); err != nil {
+			t.Fatal(err)
+		}
+		if again := submit(t, s, "ann", same); again != id {
+			t.Errorf("what was deleted comes back: %d, then %d", id, again)
+		}
+	})
+}
+
 func TestAddressThatIsHereLeadsToItsDiscussion(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
 		join(t, s, 1, "ann", "bob")

@@ -49,8 +49,8 @@ func (t *TooFast) Error() string {
 func (t *TooFast) Is(target error) bool { return target == ErrTooFast }
 
 // Submit stores what a person wrote and returns its id, which no item of the
-// simulator can have. The same words sent twice are stored once. Errors:
-// *news.Invalid, *Discussed, *TooFast, ErrNotAllowed (a parent that cannot be
+// simulator can have. The same words sent twice are stored once, and so is what
+// comes twice under one key. Errors: *news.Invalid, *Discussed, *TooFast, ErrNotAllowed (a parent that cannot be
 // answered), ErrNoSuchItem (no such parent), ErrNoSuchUser.
 func (s *Store) Submit(ctx context.Context, name string, d news.Draft) (id news.ID, err error) {
 	d = d.Trimmed()
@@ -62,8 +62,14 @@ func (s *Store) Submit(ctx context.Context, name string, d news.Draft) (id news.
 		if err != nil {
 			return err
 		}
-		if id, err = w.sameAs(u, d); err != nil || id != 0 {
+		if id, err = w.submitted(u.Name, d.Key); err != nil || id != 0 {
 			return err
+		}
+		if id, err = w.sameAs(u, d); err != nil {
+			return err
+		}
+		if id != 0 {
+			return w.remember(u.Name, d.Key, id)
 		}
 		if err := w.maySubmit(u, d); err != nil {
 			return err
@@ -81,8 +87,11 @@ func (s *Store) Submit(ctx context.Context, name string, d news.Draft) (id news.
 			items = append(items, w.placed(o, here))
 		}
 		touched, err := w.insert(items)
+		if err != nil {
+			return err
+		}
 		w.touch(slices.Concat(touched...)...)
-		return err
+		return w.remember(u.Name, d.Key, id)
 	})
 	if err != nil {
 		return 0, err
