@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -164,13 +165,14 @@ func (b *cacheLab) measureOne(ctx context.Context, round int, s cacheScene, c co
 
 // open starts an application and caches before it, which are on one core. end stops
 // what was started.
-func (b *cacheLab) open(ctx context.Context, s cacheScene, all ...contender) (runners []*runner, end func() error, err error) {
+func (b *cacheLab) open(ctx context.Context, s cacheScene, all ...contender) (_ []*runner, end func() error, err error) {
 	b.stages++
 	dir := filepath.Join(b.dir, strconv.Itoa(b.stages))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	end = func() (err error) {
+	var runners []*runner
+	stop := func() (err error) {
 		for _, r := range runners {
 			err = errors.Join(err, r.process.kill())
 		}
@@ -181,7 +183,7 @@ func (b *cacheLab) open(ctx context.Context, s cacheScene, all ...contender) (ru
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, end())
+			err = errors.Join(err, stop())
 		}
 	}()
 	ports, err := freePorts(1 + 3*len(all))
@@ -206,7 +208,7 @@ func (b *cacheLab) open(ctx context.Context, s cacheScene, all ...contender) (ru
 			return nil, nil, err
 		}
 	}
-	return runners, end, nil
+	return runners, stop, nil
 }
 
 // slices of a comparison: each proxy is asked so long before it is the other's turn.
@@ -227,15 +229,19 @@ func (b *cacheLab) compare(ctx context.Context, s cacheScene, portner, respond c
 	for turn := range b.rounds * sliceRuns {
 		b.show.say("%s: pair %d", s.name, turn+1)
 		var cpu [2]float64
+		var trouble string
 		for i := range runners {
 			which := (i + turn) % 2
 			var got CacheReading
 			b.ask(ctx, s, runners[which], sliceTime, &got)
-			if cpu[which] = got.CPU; got.Trouble != "" || got.CPU == 0 {
-				return fmt.Errorf("%s, %s: %d answers, %s", s.name, runners[which].name, got.Answers, got.Trouble)
-			}
+			cpu[which], trouble = got.CPU, cmp.Or(trouble, got.Trouble)
 		}
-		pair.Ratios = append(pair.Ratios, cpu[0]/cpu[1])
+		if trouble == "" && cpu[0] > 0 && cpu[1] > 0 { // else the machine did something else
+			pair.Ratios = append(pair.Ratios, cpu[0]/cpu[1])
+		}
+	}
+	if counted := len(pair.Ratios); counted < b.rounds*sliceRuns/2 && ctx.Err() == nil {
+		return fmt.Errorf("%s: only %d of %d pairs could be measured", s.name, counted, b.rounds*sliceRuns)
 	}
 	b.pairs = append(b.pairs, pair)
 	return ctx.Err()
@@ -276,7 +282,9 @@ func (b *cacheLab) ask(ctx context.Context, s cacheScene, r *runner, length time
 		asking.Go(func() { // ends with ctx, or when something goes wrong
 			c, err := newPageCaller(ctx, r.plain, s.bytes)
 			if err != nil {
-				trouble.Store(&err)
+				if ctx.Err() == nil {
+					trouble.Store(&err)
+				}
 				return
 			}
 			defer c.Close()

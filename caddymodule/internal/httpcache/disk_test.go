@@ -415,6 +415,9 @@ func TestNoSecretIsWritten(t *testing.T) {
 			t.Errorf("%d objects were written, want /e alone", n)
 		}
 		err := filepath.WalkDir(dir, func(path string, f fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
 			info, err := f.Info()
 			if err != nil {
 				return err
