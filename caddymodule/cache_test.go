@@ -869,3 +869,29 @@ func TestWhatIsForOneReaderReachesHimAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestRevalidatedPageKeepsItsType: net/http takes Content-Type out of a 304, and a
+// page without one is shown as its source.
+func TestRevalidatedPageKeepsItsType(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Etag", `"1"`)
+			w.Header().Set("Cache-Control", "no-cache")
+			if r.Header.Get("If-None-Match") == `"1"` {
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			w.Header().Set("Content-Type", "text/x-page")
+			fmt.Fprint(w, "page")
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		for range 3 {
+			if res, body := ask(t, d.url); res.StatusCode != 200 || body != "page" || res.Header.Get("Content-Type") != "text/x-page" {
+				t.Errorf("%d %q, %v", res.StatusCode, body, res.Header)
+			}
+		}
+		if a.served.Load() != 3 {
+			t.Errorf("asked %d times", a.served.Load())
+		}
+	})
+}

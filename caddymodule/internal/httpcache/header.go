@@ -229,7 +229,7 @@ var describesBody = []string{"Content-Length", "Content-Encoding", "Content-Rang
 func updatedHeader(stored, news Header, c Control) Header {
 	h := cloneHeader(stored)
 	for name, v := range storedHeader(news, c) {
-		if !slices.Contains(describesBody, name) {
+		if len(v) > 0 && !slices.Contains(describesBody, name) { // none is net/http's word for a field that is not there
 			h[name] = v
 		}
 	}
