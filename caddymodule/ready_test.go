@@ -18,7 +18,6 @@ type serial struct {
 	addr     string
 	requests atomic.Int32
 	empty    atomic.Int32 // connections that brought nothing
-	ahead    atomic.Int32 // requests that were there, or nearly, when their connection was taken
 	waited   atomic.Int64 // the longest time for a first byte, in ns
 }
 
