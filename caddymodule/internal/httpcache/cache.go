@@ -125,13 +125,10 @@ func (c *Cache) lookup(r *Request, p Policy, tired *Flight) Found {
 	}
 	req := requestControl(r.Header)
 	of := credentialsOf(r.Header)
-	o, any := c.store.find(r, c.epochs)
+	o, miss := c.store.find(r, c.epochs)
 	seen := o
-	note := Note{Forward: "uri-miss"}
-	switch {
-	case o == nil && any:
-		note.Forward = "vary-miss"
-	case o != nil && !of.anonymous() && !o.control.shares(of):
+	note := Note{Forward: miss}
+	if o != nil && !of.anonymous() && !o.control.shares(of) {
 		o, note.Forward, note.Detail = nil, "miss", "credentials"
 	}
 	if o != nil {
@@ -155,7 +152,7 @@ func (c *Cache) lookup(r *Request, p Policy, tired *Flight) Found {
 		return Found{Verdict: Refuse, Note: Note{Detail: "only-if-cached"}}
 	case req.has(noStore): // 5.2.1.5
 		c.counts.passes.Add(1)
-		return Found{Verdict: Pass, Object: o, Note: Note{Forward: "request"}}
+		return Found{Verdict: Pass, Object: o, Note: Note{Forward: note.Forward}}
 	}
 	f, lead := c.board(r, &req, p, o, tired)
 	if lead && !f.alone {

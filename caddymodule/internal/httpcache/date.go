@@ -10,12 +10,15 @@ const dateFormat = "Mon, 02 Jan 2006 15:04:05 GMT"
 
 func formatDate(t time.Time) string { return t.UTC().Format(dateFormat) }
 
-// parseDate reads the three forms of RFC 9110 5.6.7. now settles the century of
-// a year of two digits.
+// parseDate reads the three forms of RFC 9110 5.6.7, in whatever case (RFC 9111
+// 4.2). now settles the century of a year of two digits.
 func parseDate(s string, now time.Time) (t time.Time, ok bool) {
+	if n := len(s) - len("GMT"); n > 0 && strings.EqualFold(s[n:], "GMT") {
+		s = s[:n] + "GMT" // Parse minds its case alone
+	}
 	for _, format := range []string{dateFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC} {
 		t, err := time.Parse(format, s)
-		if err != nil || afterDay(t.Format(format)) != afterDay(s) { // Parse is lenient about digits and case
+		if err != nil || !strings.EqualFold(afterDay(t.Format(format)), afterDay(s)) { // Parse is lenient about digits
 			continue
 		}
 		// A date that seems to be more than 50 years ahead is of the century

@@ -108,6 +108,20 @@ func TestWhatIsOnDiskIsReplacedByWhatIsNewer(t *testing.T) {
 	})
 }
 
+func TestVariantThatHasEndedDoesNotComeBack(t *testing.T) {
+	withDisk(t, Config{}, 8<<20, func(t *testing.T, c *Cache, dir string) {
+		talk(t, c, Policy{}, get("/", "Accept-Language: da"), ok("old", control, "Vary: Accept-Language"))
+		time.Sleep(time.Second)
+		talk(t, c, Policy{}, get("/", "Accept-Language: da", "Cache-Control: no-cache"), ok("new", control))
+		synctest.Wait()
+		c = onDisk(t, killed(t, dir), Config{}, 8<<20)
+		defer c.Close()
+		if x := talk(t, c, Policy{}, get("/", "Accept-Language: da"), ok("")); !x.cached() || x.body != "new" {
+			t.Errorf("%+v", x)
+		}
+	})
+}
+
 // TestWhatWasPurgedNeverComesBack invalidates at random, kills after each
 // invalidation, and asks whoever comes next.
 func TestWhatWasPurgedNeverComesBack(t *testing.T) {

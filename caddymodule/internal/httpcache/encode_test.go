@@ -34,7 +34,7 @@ func unpress(t *testing.T, coding, body string) string {
 	return b.String()
 }
 
-func TestHitsAreCompressedOncePerCoding(t *testing.T) {
+func TestHitsAreCompressedOncePerCoding(t *testing.T) { // 9110 8.8.3.3
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		talk(t, c, Policy{}, get("/"), ok(prose, "Cache-Control: max-age=60", "Content-Type: text/html; charset=utf-8", "Etag: \"1\""))
 		for accept, coding := range map[string]string{"gzip": "gzip", "gzip, zstd": "zstd", "GZIP;q=0.5": "gzip", "gzip;q=0": "", "br": "", "": ""} {
@@ -62,7 +62,7 @@ func TestHitsAreCompressedOncePerCoding(t *testing.T) {
 	})
 }
 
-func TestRevalidationAsksForTheStoredTag(t *testing.T) {
+func TestRevalidationAsksForTheStoredTag(t *testing.T) { // 4.3.1
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		talk(t, c, Policy{}, get("/"), ok(prose, "Cache-Control: no-cache", "Content-Type: text/html", "Etag: \"1\""))
 		x := talk(t, c, Policy{}, get("/", "Accept-Encoding: gzip", "If-None-Match: \"1-gzip\""), app{304, fields("Cache-Control: no-cache", "Etag: \"1\""), ""})
@@ -72,7 +72,7 @@ func TestRevalidationAsksForTheStoredTag(t *testing.T) {
 	})
 }
 
-func TestSomeAnswersAreNeverCompressed(t *testing.T) {
+func TestSomeAnswersAreNeverCompressed(t *testing.T) { // 5.2.2.6, 9110 7.7
 	for name, lines := range map[string][]string{
 		"with cookies":       a("Set-Cookie: a=b"),
 		"already compressed": a("Content-Encoding: br"),

@@ -290,7 +290,7 @@ func (f *Flight) End(trailer Header) {
 	case !ok:
 		f.c.alone.add(f.c.epochs.flight(f.in), time.Now()) // too long to share
 	case keep && f.c.epochs.valid(&o.validity):
-		f.c.store.put(o, f.c.epochs)
+		f.c.store.put(o, f.request, f.c.epochs)
 		f.c.counts.stored.Add(1)
 	}
 	defer f.settle()

@@ -124,7 +124,7 @@ func TestStampedeAsksOnceAndStreamsToAll(t *testing.T) {
 	})
 }
 
-func TestWhatMayNotBeSharedIsFetchedSideBySide(t *testing.T) {
+func TestWhatMayNotBeSharedIsFetchedSideBySide(t *testing.T) { // 4, 5.2.2.5
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		s := &slowApp{answer: func(int32) app { return ok("", "Cache-Control: private") }}
 		for i, x := range s.crowd(c, 100, same) {
@@ -278,7 +278,7 @@ func TestStrangersDoNotWaitForPersonalFlights(t *testing.T) {
 	})
 }
 
-func TestBrokenAnswerBreaksWhoFollows(t *testing.T) {
+func TestBrokenAnswerBreaksWhoFollows(t *testing.T) { // 3.3
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		r := get("/")
 		f := c.Lookup(&r, Policy{}).Flight

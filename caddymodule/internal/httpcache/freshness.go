@@ -41,7 +41,7 @@ func lifetime(status int, h Header, c *Control, received time.Time, longest time
 		return 0, false
 	}
 	since := date(h, received).Sub(modified)
-	return min(max(0, since)*heuristicShare/100, longest), false
+	return min(max(0, since)/100*heuristicShare, longest), false // in this order: it may be centuries (1.2.2)
 }
 
 // date is when the answer was made, as far as its sender knows; a missing or
@@ -53,11 +53,12 @@ func date(h Header, received time.Time) time.Time {
 	return received
 }
 
-// initialAge is the age of an answer at its arrival (RFC 9111 4.2.3).
+// initialAge is the age of an answer at its arrival (RFC 9111 4.2.3), at most
+// forever: what is computed from it must not overflow (1.2.2).
 func initialAge(h Header, sent, received time.Time) time.Duration {
 	apparent := max(0, received.Sub(date(h, received)))
 	corrected := ageValue(h) + max(0, received.Sub(sent))
-	return max(apparent, corrected)
+	return min(max(apparent, corrected), forever)
 }
 
 // ageValue is the first member of Age; what is not a number is ignored (RFC

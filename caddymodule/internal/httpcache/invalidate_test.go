@@ -64,7 +64,7 @@ func TestSoftInvalidatedMayStandInAndHardMayNot(t *testing.T) {
 	}
 }
 
-func TestAnswerToARequestSentBeforeIsNotStored(t *testing.T) {
+func TestAnswerToARequestSentBeforeIsNotStored(t *testing.T) { // 4.4
 	for _, what := range []Invalidation{{Tag: "a"}, {URL: "/"}} {
 		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 			r := get("/")
@@ -100,7 +100,7 @@ func TestRequestThatWaitedThroughAnInvalidationIsNew(t *testing.T) {
 	})
 }
 
-func TestFollowersGetNothingFromBeforeAnInvalidation(t *testing.T) {
+func TestFollowersGetNothingFromBeforeAnInvalidation(t *testing.T) { // 4.4
 	for _, soft := range []bool{false, true} {
 		for _, what := range []Invalidation{{Tag: "a", Soft: soft}, {URL: "/", Soft: soft}} {
 			inBubble(t, Config{}, func(t *testing.T, c *Cache) {

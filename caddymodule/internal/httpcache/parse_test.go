@@ -10,6 +10,21 @@ import (
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
+// TestLocalTimeChangesNoDate: 9111 4.2.
+func TestLocalTimeChangesNoDate(t *testing.T) {
+	for _, zone := range []*time.Location{time.UTC, time.FixedZone("CET", 3600), time.FixedZone("GMT", -7200)} {
+		want := time.Date(1994, 11, 6, 8, 49, 37, 0, time.UTC)
+		for _, s := range []string{"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"} {
+			if got, ok := parseDate(s, noon.In(zone)); !ok || !got.Equal(want) {
+				t.Errorf("%s in %v: %v", s, zone, got)
+			}
+		}
+		if s := formatDate(want.In(zone)); s != "Sun, 06 Nov 1994 08:49:37 GMT" {
+			t.Errorf("in %v: %s", zone, s)
+		}
+	}
+}
+
 func TestDatesInThreeForms(t *testing.T) { // 9110 5.6.7
 	want := time.Date(1994, 11, 6, 8, 49, 37, 0, time.UTC)
 	for s, valid := range map[string]bool{
@@ -22,7 +37,9 @@ func TestDatesInThreeForms(t *testing.T) { // 9110 5.6.7
 		"Sun, 06 Nov 1994 08:49:37 UTC":  false,
 		"Sun, 06 Nov 1994 08:49:37 CET":  false,
 		"Sun, 06 Nov 94 08:49:37 GMT":    false,
-		"Sun, 06 nov 1994 08:49:37 GMT":  false,
+		"sUN, 06 nov 1994 08:49:37 gMt":  true, // 9111 4.2
+		"SUNDAY, 06-NOV-94 08:49:37 GMT": true,
+		"sun nov  6 08:49:37 1994":       true,
 		"Sun, 31 Feb 1994 08:49:37 GMT":  false,
 		"Sun, 06 Nov 1994 08:49:37":      false,
 		"784111777":                      false,

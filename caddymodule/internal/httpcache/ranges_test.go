@@ -127,16 +127,20 @@ func TestPartIsNotTheWhole(t *testing.T) { // 3.3
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		talk(t, c, Policy{}, get("/", "Range: bytes=0-4"), part206("01234", "bytes 0-4/10", "Etag: \"1\""))
 		for _, r := range []Request{get("/"), request("HEAD", "/"), get("/", "Range: bytes=0-4", "If-Range: \"2\""), get("/", "Range: bytes=0-1,3-4")} {
-			if found := c.Lookup(&r, Policy{}); found.Verdict != Fetch {
-				t.Errorf("%+v: %v", r, found.Verdict)
-			} else {
-				found.Flight.Done()
+			found := c.Lookup(&r, Policy{})
+			if found.Verdict != Fetch {
+				t.Fatalf("%+v: %v", r, found.Verdict)
 			}
+			h := cloneHeader(r.Header)
+			if found.Flight.Prepare(h); has(h, "If-None-Match") { // 4.3.2: MUST NOT
+				t.Errorf("%+v: asked with %v", r, h)
+			}
+			found.Flight.Done()
 		}
 	})
 }
 
-func TestPartThatIsNotWhatItSaysIsNotStored(t *testing.T) {
+func TestPartThatIsNotWhatItSaysIsNotStored(t *testing.T) { // 3.3, 9110 14.4
 	for _, of := range []string{"bytes 0-5/10", "bytes 0-4/*", "bytes 0-4/3", "bytes 4-0/10", "lines 0-4/10"} {
 		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 			r := get("/", "Range: bytes=0-4")

@@ -209,7 +209,13 @@ func (f *Flight) receiveNotModified(h Header, now time.Time) Received {
 		f.stale = nil
 		return Received{Use: Again}
 	}
+	others := f.c.store.others(o, f.request, f.c.epochs)
 	fresh := f.refreshed(o, h, now)
+	for _, x := range others { // 4.3.4: all with the same strong validator
+		if etag := field(h, "Etag"); strong(etag) && etag == x.etag() {
+			f.refreshed(x, h, now)
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.object = fresh
@@ -232,7 +238,7 @@ func (f *Flight) refreshed(o *Object, h Header, now time.Time) *Object {
 	if unstorable(&f.control, f.of, fresh.status, fresh.header, &fresh.control) != "" || !f.c.epochs.valid(&fresh.validity) {
 		f.c.store.drop(o)
 	} else {
-		f.c.store.put(fresh, f.c.epochs)
+		f.c.store.put(fresh, nil, f.c.epochs)
 		f.c.counts.stored.Add(1)
 	}
 	return fresh
@@ -241,13 +247,22 @@ func (f *Flight) refreshed(o *Object, h Header, now time.Time) *Object {
 // receiveHead lets an answer to HEAD freshen what GET has stored (RFC 9111
 // 4.3.5), or doubt it.
 func (f *Flight) receiveHead(status int, h Header, now time.Time) Received {
-	if o := f.stale; o != nil && status == 200 && o.status == 200 {
-		if sameAnswer(h, o) {
-			f.refreshed(o, h, now)
-		} else {
-			f.c.store.drop(o)
+	if o := f.stale; o != nil && status == 200 {
+		for _, x := range append(f.c.store.others(o, f.request, f.c.epochs), o) {
+			f.doubt(x, h, now)
 		}
 	}
 	f.Fail() // there is no body to wait for, and nobody follows
 	return Received{Use: Forward, Note: f.note()}
+}
+
+// doubt compares a stored answer with the head of an answer to HEAD.
+func (f *Flight) doubt(o *Object, h Header, now time.Time) {
+	switch {
+	case o.status != 200:
+	case sameAnswer(h, o):
+		f.refreshed(o, h, now)
+	default:
+		f.c.store.drop(o)
+	}
 }

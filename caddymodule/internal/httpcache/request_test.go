@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestDifferentTargetsNeverShareAKey(t *testing.T) {
+func TestDifferentTargetsNeverShareAKey(t *testing.T) { // 2, 4
 	targets := []string{"/a/b", "/a%2Fb", "/a%2fb", "/a/b/", "/a//b", "/a/./b", "/a/c/../b", "/a;x/b", "/a/b;x", "/a/b?", "/a/b?x", "/a/b%3Fx",
 		"/A/b", "/a/b.css", "/a/b%00", "/a\\b", "/a%5Cb", "/a/b?x=1&y=2", "/a/b?y=2&x=1", "/a/b?x=1&x=1", "/a%252Fb", "/a/b%20", "/a/b+"}
 	seen := make(map[Key]string)
@@ -41,7 +41,7 @@ func TestSameTargetsShareAKey(t *testing.T) { // 9110 4.2.3
 	}
 }
 
-func TestUnkeyedInputNeitherPoisonsNorIsServed(t *testing.T) {
+func TestUnkeyedInputNeitherPoisonsNorIsServed(t *testing.T) { // 7.1
 	for _, line := range slices.Concat(deceptive, rerouting, overwritten, a("X_forwarded_host", "X_Original-Url")) {
 		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 			evil := get("/", line+": evil")
@@ -84,7 +84,7 @@ func TestForwardedHeadersThatAreOverwrittenAreNoReasonToPass(t *testing.T) {
 	}
 }
 
-func TestRequestsWithABodyAndUpgradesPass(t *testing.T) {
+func TestRequestsWithABodyAndUpgradesPass(t *testing.T) { // 3; 9110 9.3.1
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		body := get("/")
 		body.Body = true

@@ -18,6 +18,15 @@ const maxVariants = 32
 // makes another one.
 type entry struct {
 	objects []*Object
+	mixed   bool // they vary on different fields: a request may get one or another
+}
+
+func newEntry(objects []*Object) *entry {
+	e := &entry{objects: objects}
+	for _, o := range objects[1:] {
+		e.mixed = e.mixed || !sameNames(o.selectors, objects[0].selectors)
+	}
+	return e
 }
 
 // store holds entries up to a number of bytes; W-TinyLFU decides which. With a disk
@@ -55,22 +64,61 @@ func (e *entry) weight() uint32 {
 	return uint32(min(n, math.MaxUint32))
 }
 
-// find is the object for a request, valid or not yet known to be otherwise. any:
-// the key is there, but perhaps no variant for this request (RFC 9111 4.1). It
-// does not allocate where memory has the object.
-func (s *store) find(r *Request, e *epochs) (o *Object, any bool) {
+// find is the object for a request, valid or not yet known to be otherwise. Without
+// one miss says why, in the words of RFC 9211 2.2. It does not allocate where memory
+// has objects of which a request may get one only.
+func (s *store) find(r *Request, e *epochs) (best *Object, miss string) {
+	miss = "uri-miss"
 	found, ok := s.entries.GetIfPresent(r.Key)
 	if !ok {
 		if found = s.fetch(r.Key, e); found == nil {
-			return nil, false
+			return nil, miss
 		}
 	}
 	for _, o := range found.objects {
-		if e.valid(&o.validity) && selects(o.selectors, r.Header) && (o.part == nil || o.suits(r)) {
-			return o, true
+		switch {
+		case !e.valid(&o.validity):
+		case !selects(o.selectors, r.Header):
+			if miss == "uri-miss" {
+				miss = "vary-miss"
+			}
+		case o.part != nil && !o.suits(r):
+			miss = "partial"
+		case !found.mixed:
+			return o, ""
+		case best == nil || o.before(best, e):
+			best = o
 		}
 	}
-	return nil, true
+	return best, miss
+}
+
+// before reports whether a request that may get either gets this one: what is
+// fresh goes first, then what varies (RFC 9111 4.1: an answer without Vary is what
+// those are told who ask for nothing in particular), then what has the later Date (4).
+func (o *Object) before(other *Object, e *epochs) bool {
+	now := time.Now()
+	if a, b := o.state(now, e).stale < 0, other.state(now, e).stale < 0; a != b {
+		return a
+	}
+	if a, b := len(o.selectors) > 0, len(other.selectors) > 0; a != b {
+		return a
+	}
+	return date(o.header, o.received).After(date(other.header, other.received))
+}
+
+// others are the objects besides one that the same request could have got.
+func (s *store) others(o *Object, request Header, e *epochs) (all []*Object) {
+	found, ok := s.entries.GetEntryQuietly(o.key)
+	if !ok || !found.Value.mixed {
+		return nil
+	}
+	for _, x := range found.Value.objects {
+		if x != o && x.part == nil && e.valid(&x.validity) && selects(x.selectors, request) {
+			all = append(all, x)
+		}
+	}
+	return all
 }
 
 // fetch is the entry that is on disk, and puts it into memory; nil: there is none.
@@ -89,7 +137,7 @@ func (s *store) fetch(key Key, e *epochs) *entry {
 	if len(objects) == 0 {
 		return nil
 	}
-	read := &entry{objects}
+	read := newEntry(objects)
 	if other, absent := s.entries.SetIfAbsent(key, read); !absent {
 		return other
 	}
@@ -116,17 +164,20 @@ func (s *store) selectorsOf(key Key) []selector {
 	return nil
 }
 
-// put stores an object in place of what it supersedes, unless something newer
-// is there.
-func (s *store) put(o *Object, e *epochs) {
+// put stores an object in place of what it supersedes, unless something newer is
+// there. request is what it answers; nil: it is an update of what was there.
+func (s *store) put(o *Object, request Header, e *epochs) {
 	older := false
+	var over []*Object
 	s.entries.Compute(o.key, func(old *entry, found bool) (*entry, otter.ComputeOp) {
-		older = false // it may be called again
+		older, over = false, nil // it may be called again
 		objects := make([]*Object, 1, 4)
 		if found {
 			for _, was := range old.objects {
 				switch {
 				case !e.valid(&was.validity):
+				case o.ends(was, request):
+					over = append(over, was)
 				case !o.supersedes(was):
 					objects = append(objects, was)
 				case was.received.After(o.received) && !(o.part == nil && was.part != nil):
@@ -140,11 +191,22 @@ func (s *store) put(o *Object, e *epochs) {
 			}
 		}
 		objects[0] = o
-		return &entry{objects[:min(len(objects), maxVariants)]}, otter.WriteOp
+		return newEntry(objects[:min(len(objects), maxVariants)]), otter.WriteOp
 	})
 	if s.disk != nil && !older {
+		for _, was := range over {
+			s.disk.drop(was)
+		}
 		s.disk.add(o, time.Now())
 	}
+}
+
+// ends reports whether a request got an answer that varied before, and now one that
+// does not. Otherwise the former would go before the latter for as long as it is
+// fresh, and its readers would go back in time.
+func (o *Object) ends(was *Object, request Header) bool {
+	return request != nil && len(o.selectors) == 0 && o.part == nil && len(was.selectors) > 0 &&
+		!was.received.After(o.received) && selects(was.selectors, request)
 }
 
 // supersedes reports whether a new object takes the place of an old one: it is
@@ -165,7 +227,7 @@ func (s *store) drop(o *Object) {
 		if len(objects) == 0 {
 			return nil, otter.InvalidateOp
 		}
-		return &entry{objects}, otter.WriteOp
+		return newEntry(objects), otter.WriteOp
 	})
 	if s.disk != nil {
 		s.disk.drop(o)

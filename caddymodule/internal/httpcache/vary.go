@@ -171,3 +171,9 @@ func accepts(h Header, name string) bool {
 
 // sameSelectors reports whether two answers are variants for the same requests.
 func sameSelectors(a, b []selector) bool { return slices.Equal(a, b) }
+
+// sameNames reports whether two answers vary on the same fields: then no request
+// gets both, unless their values are the same too.
+func sameNames(a, b []selector) bool {
+	return slices.EqualFunc(a, b, func(x, y selector) bool { return x.name == y.name })
+}
