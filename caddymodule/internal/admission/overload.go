@@ -9,7 +9,5 @@ func (q *Queue) Overloaded() bool {
 
 // Crowded reports whether somebody waits for a slot.
 func (q *Queue) Crowded() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.waiting > 0
+	return q.crowded.Load()
 }

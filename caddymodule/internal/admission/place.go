@@ -41,6 +41,7 @@ func (q *Queue) takeLocked(t *ticket) {
 	q.unplaceLocked(t)
 	if t.ask.Upstream == "" {
 		q.waiting--
+		q.crowded.Store(q.waiting > 0)
 		if t.half {
 			q.halfWaiting--
 		}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +29,7 @@ type Queue struct {
 	line        line          // mu; who waits for any upstream
 	holding     ticketList    // mu; who came while the pool was held; they go before line
 	waiting     int           // mu; tickets of requests, everywhere; <= depth
+	crowded     atomic.Bool   // changed under mu: waiting > 0
 	work        time.Duration // mu; expected cost of those that are not held
 	halfUsed    int           // mu; slots out for classes that may have half of them
 	halfWaiting int           // mu; of waiting, theirs
@@ -313,6 +315,7 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	}
 	t.queue(until.Sub(now))
 	q.waiting++
+	q.crowded.Store(true)
 	if t.half {
 		q.halfWaiting++
 	}

@@ -100,9 +100,13 @@ func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *deliver
 		}
 		return x.sendFile(w, r, file, info)
 	}
-	buf := x.front.cfg.Memory.buffer(a.Length)
-	defer x.front.cfg.Memory.release(buf)
-	have, err := readQuickly(a, *buf)
+	var body []byte
+	err := io.EOF
+	if !a.Ended() {
+		buf := x.front.cfg.Memory.buffer(a.Length)
+		defer x.front.cfg.Memory.release(buf)
+		body, err = readQuickly(a, *buf)
+	}
 	switch {
 	case err == io.EOF:
 		trailer := a.Trailer
@@ -112,33 +116,33 @@ func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *deliver
 		x.writeHead(w, r, d, a, n)
 		d.end(0)
 		x.front.goAhead()
-		return x.write(w, (*buf)[:have], trailer)
+		return x.write(w, body, trailer)
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		x.failure = err
 		d.failed(err)
 		return err
 	}
 	x.writeHead(w, r, d, a, n)
-	return x.writeSpooled(w, r, d, a, (*buf)[:have])
+	return x.writeSpooled(w, r, d, a, body)
 }
 
-// readQuickly reads the body into buf. io.EOF: that was all. nil: buf is full.
-func readQuickly(a *upstream.Answer, buf []byte) (have int, err error) {
-	if a.Ended() {
-		return 0, io.EOF
-	}
+// readQuickly reads the body into buf, and returns what it has. io.EOF: that was all.
+// nil: buf is full.
+func readQuickly(a *upstream.Answer, buf []byte) (body []byte, err error) {
 	limited := false
-	for have < len(buf) {
+	for have := 0; ; {
+		if have == len(buf) {
+			return buf, nil
+		}
 		if !limited && !a.Buffered() {
 			a.Within(quick, time.Now())
 			limited = true
 		}
 		n, err := a.Read(buf[have:])
 		if have += n; err != nil {
-			return have, err
+			return buf[:have], err
 		}
 	}
-	return have, nil
 }
 
 // writeHead writes the answer's head.

@@ -18,7 +18,7 @@ type Known struct {
 }
 
 // know finds the request's route, and says what it asks for.
-func (f *Front) know(w http.ResponseWriter, r *http.Request) (Known, admission.Ask, *route.Route) {
+func (f *Front) know(w http.ResponseWriter, r *http.Request, now time.Time) (Known, admission.Ask, *route.Route) {
 	path := r.URL.EscapedPath()
 	var known Known
 	var ask admission.Ask
@@ -42,7 +42,7 @@ func (f *Front) know(w http.ResponseWriter, r *http.Request) (Known, admission.A
 	if f.cfg.Choose != nil {
 		ask.Choose, ask.Sticky = f.cfg.Choose(w, r), f.cfg.Sticky
 	}
-	ask.Since = f.cfg.Places.arrival(r, time.Now())
+	ask.Since = f.cfg.Places.arrival(r, now)
 	return known, ask, rt
 }
 

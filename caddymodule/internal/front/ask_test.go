@@ -94,7 +94,7 @@ func TestRouteSaysWhatARequestIs(t *testing.T) {
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)
 		r.Header.Set("Priority", c.priority)
-		known, ask, _ := f.know(nil, r)
+		known, ask, _ := f.know(nil, r, time.Now())
 		if known.Class != c.class || known.Template != c.template || ask.Wait != c.wait || ask.Cost != c.cost {
 			t.Errorf("%s %s: %+v, wait %v, cost %v; want %+v", c.method, c.path, known, ask.Wait, ask.Cost, c)
 		}

@@ -197,7 +197,7 @@ func (x *exchange) refresh(r *http.Request, cache *httpcache.Cache, flight *http
 	waiting, cancel := context.WithTimeout(out.Context(), refreshWait)
 	out.Body, out.ContentLength = http.NoBody, 0
 	b := &exchange{front: f, began: time.Now(), body: noBody, trusted: x.trusted}
-	b.Known, b.ask, b.route = f.know(nobody, out)
+	b.Known, b.ask, b.route = f.know(nobody, out, b.began)
 	b.Class, b.ask.Class, b.ask.Since, b.ask.Own = route.Robots, route.Robots, time.Time{}, 0
 	b.Cache = "refresh"
 	b.kept = newKeeper(b, nobody, out, cache, x.cacheRequest(out), httpcache.Found{Flight: flight})

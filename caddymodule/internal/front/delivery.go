@@ -25,6 +25,8 @@ type delivery struct {
 	body  *body
 	began time.Time
 
+	service time.Duration // until the answer's head; of the goroutine that reads it
+
 	effects effects
 
 	mu        sync.Mutex
@@ -187,7 +189,8 @@ func (d *delivery) heard(status int, report admission.Report, stream bool) {
 	if d.probe {
 		return
 	}
-	d.front.health.Answered(d.slot.Upstream(), status, time.Since(d.began))
+	d.service = time.Since(d.began)
+	d.front.health.Answered(d.slot.Upstream(), status, d.service)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.answer = !stream

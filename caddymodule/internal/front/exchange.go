@@ -72,7 +72,7 @@ func exchangeOf(ctx context.Context) *exchange {
 
 func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{front: f, began: time.Now()}
-	x.Known, x.ask, x.route = f.know(w, r)
+	x.Known, x.ask, x.route = f.know(w, r, x.began)
 	f.retries.inside.Add(1)
 	return x
 }

@@ -244,7 +244,7 @@ func (x *exchange) took(d *delivery) string {
 	if x.probe {
 		return ""
 	}
-	x.Service = time.Since(d.began)
+	x.Service = d.service
 	if x.front.cfg.HideTiming {
 		return ""
 	}

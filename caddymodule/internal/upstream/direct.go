@@ -188,12 +188,7 @@ func (d *Direct) Ready(address string) {
 // take finds a connection to the address, or makes one. The exchange is busy from
 // then on.
 func (d *Direct) take(ctx context.Context, address string, fresh bool) (*conn, error) {
-	d.begin(address)
-	for {
-		c := d.find(address)
-		if c == nil {
-			break
-		}
+	for c := d.find(address, 1); c != nil; c = d.find(address, 0) {
 		if !(fresh && time.Since(c.since) > freshFor) && c.alive() {
 			return c, nil
 		}
@@ -207,7 +202,10 @@ func (d *Direct) take(ctx context.Context, address string, fresh bool) (*conn, e
 	return newConn(d, address, plain), nil
 }
 
-func (d *Direct) begin(address string) {
+// find hands out a connection that is there, for so many new exchanges; nil: there is
+// none. The ready ones come first: the application may be waiting on them.
+func (d *Direct) find(address string, exchanges int) *conn {
+	r := d.cfg.Ready.take(address)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.stocks[address]
@@ -215,20 +213,12 @@ func (d *Direct) begin(address string) {
 		s = new(stock)
 		d.stocks[address] = s
 	}
-	s.busy++
-}
-
-// find hands out a connection that is there; nil: there is none. The ready ones come
-// first: the application may be waiting on them.
-func (d *Direct) find(address string) *conn {
-	if r := d.cfg.Ready.take(address); r != nil {
+	s.busy += exchanges
+	if r != nil {
 		c := newConn(d, address, r.conn)
 		c.ahead, c.since = true, r.since
 		return c
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s := d.stocks[address]
 	n := len(s.idle)
 	if n == 0 {
 		return nil
