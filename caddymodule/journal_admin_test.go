@@ -215,9 +215,7 @@ func TestExportAndImportMoveAJournal(t *testing.T) {
 	if got := a.has(); got[0] != "first" || got[1] != "second" || h.Get("Authorization") != "Bearer SECRET" {
 		t.Errorf("%v %v", got, h)
 	}
-	if list := o.list("undelivered"); len(list) != 0 {
-		t.Errorf("%+v", list)
-	}
+	eventually(t, "the journal knows of it", func() bool { return len(o.list("undelivered")) == 0 })
 	var all []struct {
 		Pool, Folder string
 		Orphan       bool
