@@ -53,7 +53,7 @@ type op struct {
 // quarter of a memtable, its ops what 256 clients have in flight, twice.
 const (
 	maxGroupOps   = 512
-	maxGroupBytes = memTableBytes / 4
+	maxGroupBytes = minMemTable / 4
 	maxWaiting    = 4096
 )
 

@@ -52,7 +52,7 @@ func openEngine(dir string, o Options) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{dir: dir, fs: o.fs, log: o.Log, failed: make(chan struct{})}
-	opts := e.options(o.fs)
+	opts := e.options(o)
 	opts.ErrorIfNotExists = o.Existing
 	db, err := e.openPebble(opts)
 	if err != nil {
@@ -105,26 +105,27 @@ func prepareFolder(dir string, fs vfs.FS) error {
 // memtables being filled and flushed, two more while the disk is slow, the block
 // cache, and 64 KiB or so for each open file.
 const (
-	memTableBytes  = 16 << 20
+	minMemTable    = 16 << 20
 	memTables      = 4
 	blockCacheSize = 16 << 20
 	openFiles      = 256
 )
 
-func (e *engine) options(fs vfs.FS) *pebble.Options {
+func (e *engine) options(o Options) *pebble.Options {
 	opts := &pebble.Options{
-		FS:                          &fencedFS{FS: fs, e: e},
+		FS:                          &fencedFS{FS: o.fs, e: e},
 		Logger:                      (*engineLog)(e),
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
-		MemTableSize:                memTableBytes,
+		MemTableSize:                uint64(max(minMemTable, o.Memory)),
 		MemTableStopWritesThreshold: memTables,
 		CacheSize:                   blockCacheSize,
 		MaxOpenFiles:                openFiles,
 		// A burst may run ahead of the compactions: reads are few and by key, and
-		// stopping the writes would be a stall that clients see.
-		L0CompactionThreshold:      4,
+		// stopping the writes would be a stall that clients see. So would be a disk
+		// and a processor that compact while it lasts: most entries are deleted soon.
+		L0CompactionThreshold:      24,
 		L0StopWritesThreshold:      64,
-		CompactionConcurrencyRange: func() (int, int) { return 1, 2 },
+		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
 		EventListener: &pebble.EventListener{
 			BackgroundError: e.backgroundError,
 			DataCorruption: func(info pebble.DataCorruptionInfo) {

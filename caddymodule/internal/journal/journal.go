@@ -54,6 +54,9 @@ type Options struct {
 	// Parallel is how many lanes are delivered side by side. Default 16: admission
 	// decides how many of them really go.
 	Parallel int
+	// Memory is how many bytes of writes gather before they are written to tables;
+	// of such pieces there may be four. Default 16 MiB, and no less.
+	Memory int64
 	// ObserveAppend, if set, is told how long each Append took that succeeded.
 	ObserveAppend func(time.Duration)
 

@@ -263,7 +263,7 @@ func Count(dir string) (undelivered, dead int64, err error) {
 		return 0, 0, err // there is none, and no lock shall be made
 	}
 	e := &engine{dir: dir, fs: opts.fs, log: opts.Log, failed: make(chan struct{})}
-	o := e.options(opts.fs)
+	o := e.options(opts)
 	o.ReadOnly, o.ErrorIfNotExists = true, true
 	db, err := e.openPebble(o)
 	if err != nil {
