@@ -26,6 +26,7 @@ type Answer struct {
 	left        int64 // of the body, or of the chunk
 	trailerSize int
 	close       bool // the connection ends with this answer
+	drains      bool // and the application waits for our end of it
 	upload      *upload
 }
 
@@ -116,7 +117,7 @@ func (a *Answer) fail(err error) error {
 // begin takes over the head of the final answer. HEAD, 204 and 304 have no body,
 // whatever they say of one (RFC 9112, section 6.3).
 func (a *Answer) begin(h *head) {
-	a.Length, a.close = h.length, h.close
+	a.Length, a.close, a.drains = h.length, h.close, h.drains()
 	switch {
 	case a.toHEAD || h.status == 204 || h.status == 304 || h.length == 0:
 		a.state = bodyNone

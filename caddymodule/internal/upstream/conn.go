@@ -24,6 +24,7 @@ type conn struct {
 	uses  int       // exchanges, this one included
 	heard bool      // a byte of the answer has come
 	ahead bool      // it was there before there was a request for it
+	last  bool      // it has one request, and the application waits for our end of it
 	since time.Time // idle since
 
 	deadline atomic.Int64 // for reading, since epoch
@@ -52,6 +53,15 @@ func newConn(d *Direct, address string, plain net.Conn) *conn {
 func (c *conn) begin() {
 	c.uses++
 	c.heard = false
+}
+
+// endSending tells the application that nothing follows the request (RFC 9112,
+// section 9.6). Whoever reads to our end after an answer goes on at once then, and
+// not when we have been told of the answer's end and have closed.
+func (c *conn) endSending() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite() // if it fails, reading says why
+	}
 }
 
 // alive reports whether an idle connection can take a request: the application
@@ -86,6 +96,9 @@ func (c *conn) done(again bool) {
 	c.answer.upload = nil
 	if !again || c.r != c.w || c.aborted.Load() {
 		c.Conn.Close()
+		if c.answer.Status >= 200 {
+			c.direct.learn(c.address, c.answer.drains)
+		}
 		c.direct.give(c.address, nil)
 		return
 	}

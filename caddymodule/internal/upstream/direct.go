@@ -36,6 +36,7 @@ type stock struct {
 	idle   []*conn // the last used last
 	busy   int     // exchanges
 	closes bool    // the connection of the last exchange ended with it
+	drains bool    // and the application waited for our end of it: see head.drains
 }
 
 // DirectConfig is what Direct needs to know.
@@ -95,6 +96,9 @@ func (d *Direct) Send(ctx context.Context, address string, r *Request) (*Answer,
 	*a = Answer{conn: c, toHEAD: r.Method == "HEAD"}
 	c.begin()
 	c.write(a, r, text)
+	if c.last && a.upload == nil {
+		c.endSending()
+	}
 	return a, nil
 }
 
@@ -216,7 +220,7 @@ func (d *Direct) find(address string, exchanges int) *conn {
 	s.busy += exchanges
 	if r != nil {
 		c := newConn(d, address, r.conn)
-		c.ahead, c.since = true, r.since
+		c.ahead, c.since, c.last = true, r.since, s.drains
 		return c
 	}
 	n := len(s.idle)
@@ -227,6 +231,13 @@ func (d *Direct) find(address string, exchanges int) *conn {
 	s.idle[n-1] = nil
 	s.idle = s.idle[:n-1]
 	return c
+}
+
+// learn notes how an application ends its connections.
+func (d *Direct) learn(address string, drains bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stocks[address].drains = drains
 }
 
 // give ends an exchange, and keeps its connection for the next one; nil: it is

@@ -148,6 +148,22 @@ func (h *head) frame() error {
 	return nil
 }
 
+// drains reports whether the application, having answered, reads on until our end
+// of the connection comes, and serves nobody meanwhile. Werkzeug, which is Flask's
+// development server, does since 2.2, so that whoever still sends gets an answer and
+// no reset.
+func (h *head) drains() bool {
+	if !h.close {
+		return false
+	}
+	for _, f := range h.fields {
+		if f.Name == "Server" {
+			return strings.HasPrefix(f.Value, "Werkzeug/")
+		}
+	}
+	return false
+}
+
 // hasToken finds a word in a comma-separated list, in any case.
 func hasToken(list, word string) bool {
 	for item := range strings.SplitSeq(list, ",") {

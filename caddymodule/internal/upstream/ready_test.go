@@ -68,6 +68,43 @@ func TestNextConnectionIsThereBeforeItsRequest(t *testing.T) {
 	}
 }
 
+// TestApplicationThatReadsToOurEndIsNotKeptWaiting: Werkzeug serves nobody between its
+// answer and our end of the connection.
+func TestApplicationThatReadsToOurEndIsNotKeptWaiting(t *testing.T) {
+	for _, c := range []struct {
+		server string
+		ends   bool // our end comes without our having closed
+	}{{"Werkzeug/3.1.3 Python/3.11.7", true}, {"gunicorn", false}} {
+		t.Run(c.server, func(t *testing.T) {
+			ended := make(chan error, 3)
+			a := newApplication(t, func(conn net.Conn, r *bufio.Reader) {
+				if readRequest(r) != nil {
+					return
+				}
+				io.WriteString(conn, "HTTP/1.0 200 OK\r\nServer: "+c.server+"\r\nContent-Length: 2\r\n\r\nok")
+				conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // only who must not see an end waits for it
+				_, err := r.ReadByte()
+				ended <- err
+			})
+			d := taught(t, a)
+			<-ended
+			first := a.begin(d)
+			<-a.conns
+			a.prepare(d)
+			first.Close()
+			<-ended
+			second := a.begin(d)
+			defer second.Close() // after the application has seen the end, or has not
+			if err := <-ended; (err == io.EOF) != c.ends {
+				t.Errorf("the application reads %v before it is answered for", err)
+			}
+			if err := second.Head(); err != nil || second.Status != 200 {
+				t.Errorf("status %d, %v", second.Status, err)
+			}
+		})
+	}
+}
+
 // TestReadyConnectionsAreUsedInTheirOrder: an application with a single thread has
 // taken the first, and reads from no other.
 func TestReadyConnectionsAreUsedInTheirOrder(t *testing.T) {
