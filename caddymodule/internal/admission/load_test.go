@@ -149,6 +149,41 @@ func TestOverloadKeepsTheApplicationBusyForThoseWhoAreStillThere(t *testing.T) {
 	}
 }
 
+// TestOverloadOfManyClientsIsAsGoodAsOfOne: a crowd is thousands of people with one
+// request each. There is nobody among them with more than his share, and nobody is
+// served by chance of having come too long ago.
+func TestOverloadOfManyClientsIsAsGoodAsOfOne(t *testing.T) {
+	for _, c := range []struct {
+		times   float64
+		service time.Duration
+		share   float64 // of the capacity, at the least
+		p50     time.Duration
+		p99     time.Duration
+	}{
+		{2, page, 0.97, 50 * time.Millisecond, 500 * time.Millisecond},
+		{5, page, 0.97, 50 * time.Millisecond, 500 * time.Millisecond},
+		{20, page, 0.97, 50 * time.Millisecond, 500 * time.Millisecond},
+		{5, 20 * time.Millisecond, 0.95, 100 * time.Millisecond, patience}, // the queue alone is longer than that
+		{5, 100 * time.Millisecond, 0.65, 500 * time.Millisecond, patience},
+	} {
+		t.Run(fmt.Sprint(c.times, " times of ", c.service), func(t *testing.T) {
+			simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+				const d = 20 * time.Second
+				capacity := float64(time.Second) / float64(c.service)
+				s.open(c.times*capacity, d, func(i int) visit {
+					service := c.service/2 + c.service*time.Duration(i%101)/100 // no two cost the same
+					return visit{"page", Ask{Client: fmt.Sprint(i), Route: "/"}, service}
+				})
+				s.wg.Wait()
+				served, p50, p99 := s.figures("page")
+				if share := float64(served) / (d.Seconds() * capacity); share < c.share || p50 > c.p50 || p99 > c.p99 {
+					t.Errorf("%.0f%% of capacity, p50 %v, p99 %v", 100*share, p50, p99)
+				}
+			})
+		})
+	}
+}
+
 func TestBurstThatDrainsIsServedWhole(t *testing.T) {
 	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
 		for range 40 { // a page with its pictures; 0.8 s of work

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"container/heap"
+	"math"
 	"time"
 )
 
@@ -27,6 +28,7 @@ type classLine struct {
 	half    bool               // Class.Half
 	start   float64            // virtual time at which it may go next
 	clock   float64            // of its clients
+	newest  bool               // of clients with equal rights the one who came last goes first
 	clients map[string]*client // who waits, and who was served more than the clock says
 	active  clientHeap         // who waits, the next first
 	owing   []*client          // who does not wait and is remembered, oldest first; <= maxOwing
@@ -166,11 +168,22 @@ func (o *order) nextBut(newestFirst, halves bool) *ticket {
 	if line == nil {
 		return nil
 	}
+	line.turn(newestFirst)
 	c := line.active[0]
 	if newestFirst && c.key != returning {
 		return c.tickets.newest
 	}
 	return c.tickets.oldest
+}
+
+// turn sets who of those with equal rights goes first. A crowd of many clients with
+// one request each is a line like any other: where the newest of one client go
+// first, the newest of the clients must.
+func (line *classLine) turn(newestFirst bool) {
+	if line.newest != newestFirst {
+		line.newest = newestFirst
+		heap.Init(&line.active)
+	}
 }
 
 // charge moves the clocks for a ticket that is served. It must be called before
@@ -269,6 +282,9 @@ func (h clientHeap) Less(i, j int) bool {
 	if h[i].start != h[j].start {
 		return h[i].start < h[j].start
 	}
+	if h[i].class.newest {
+		return h[i].since > h[j].since
+	}
 	return h[i].since < h[j].since // those who are new are equals: by arrival
 }
 func (h clientHeap) Swap(i, j int) {
@@ -330,11 +346,18 @@ func (w *crowd) heaviest() *client {
 	return most
 }
 
-// heavyHeap has the client first that has the most queued, for its weight.
+// heavyHeap has the client first that has the most queued, for its weight; of those
+// with about as much, who came first: in a crowd with one request each it is the
+// likeliest to be gone.
 type heavyHeap []*client
 
-func (h heavyHeap) Len() int           { return len(h) }
-func (h heavyHeap) Less(i, j int) bool { return h[i].weighs() > h[j].weighs() }
+func (h heavyHeap) Len() int { return len(h) }
+func (h heavyHeap) Less(i, j int) bool {
+	if a, b := about(h[i].weighs()), about(h[j].weighs()); a != b {
+		return a > b
+	}
+	return h[i].since < h[j].since
+}
 func (h heavyHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].heavy, h[j].heavy = i, j
@@ -349,6 +372,10 @@ func (h *heavyHeap) Pop() any {
 	c.heavy = -1
 	return c
 }
+
+// about is a rank by which most of what differs by less than half is the same: what
+// a request is expected to cost varies from one to the next. x >= 0.
+func about(x float64) uint64 { return math.Float64bits(x) >> 52 } // the exponent
 
 // weighs is what the client has queued; its tickets break ties while nobody
 // knows their cost.
