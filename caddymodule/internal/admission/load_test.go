@@ -228,6 +228,62 @@ func TestRequestWhoseWaitCannotFitIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
+// TestPredictionCountsOneTurnOfEachClient, of those who wait, and no more of the
+// greedy ones. It must come true.
+func TestPredictionCountsOneTurnOfEachClient(t *testing.T) {
+	const service = 20 * time.Millisecond
+	robots := Ask{Class: "robots", Client: "new", Route: "/"}
+	for _, c := range []struct {
+		name     string
+		fill     func(u queueUp)
+		ask      Ask
+		standing bool
+		want     time.Duration
+	}{
+		{"nobody waits", func(queueUp) {}, fresh(-1), false, 0},
+		{"a hundred new ones", func(u queueUp) { u.arrive(0, 100, "new ", fresh) }, fresh(-1), false, 100 * service},
+		{"a hundred new ones in a standing queue", func(u queueUp) { u.arrive(0, 100, "new ", fresh) }, fresh(-1), true, 0},
+		{"a greedy one", func(u queueUp) { u.arrive(0, 100, "greedy ", one) }, fresh(-1), false, service},
+		{"his own", func(u queueUp) { u.arrive(0, 100, "greedy ", one) }, one(0), false, 100 * service},
+		{"his own in a standing queue", func(u queueUp) { u.arrive(0, 100, "greedy ", one) }, one(0), true, 0},
+		{"another class", func(u queueUp) { u.arrive(0, 100, "new ", fresh) }, robots, false, service},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				q := pool(Config{Limit: 1, Wait: time.Minute, Depth: 1000, Classes: []Class{{Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}}, 1)
+				for range 20 {
+					serve(t, q, "/", service)
+				}
+				busy := mustAdmit(t, q, fresh(-2))
+				u := queueUp{ctx, q, make(chan outcome, 1000)}
+				c.fill(u)
+				q.standing.on = c.standing
+				if got, _ := q.Predict(c.ask); got.Round(time.Millisecond) != c.want {
+					t.Errorf("%v predicted, want %v", got, c.want)
+				}
+				arrive(ctx, q, "asked", c.ask, u.out)
+				for slot, before := busy, 0; ; before++ {
+					slot.Served()
+					got := <-u.out
+					if got.name == "asked" {
+						if most := int(c.want/service) + 1; before > most {
+							t.Errorf("%d went before, want %d at the most", before, most)
+						}
+						got.slot.Served()
+						break
+					}
+					slot = got.slot
+					time.Sleep(service)
+				}
+			})
+		})
+	}
+}
+
+func one(int) Ask { return Ask{Client: "one", Route: "/"} }
+
 func TestOwnDeadlineIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := pool(Config{Limit: 1, Classes: []Class{{Name: "pages", Weight: 1}, {Name: "api", Weight: 1, Wait: 2 * time.Second}}}, 1)

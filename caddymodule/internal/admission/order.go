@@ -221,45 +221,60 @@ func (o *order) weightOf(line *classLine) float64 {
 }
 
 // ahead is the work that is done before t's turn comes: what its client has
-// queued, once for each that shares with him. The returning have an order of
+// queued, once for each that shares with him, and one turn of each of the others.
+// Of a backlog of others nobody waits for more. The returning have an order of
 // their own, in which t's place is known, and no newest that goes first.
 func (o *order) ahead(t *ticket, newestFirst bool) time.Duration {
+	if o.n == 0 {
+		return 0
+	}
 	line := o.classOf(t.ask.Class)
 	key := t.key()
 	c := line.clients[key]
+	waits := c != nil && c.index >= 0
 	var own time.Duration
 	switch {
-	case c == nil || c.index < 0 || newestFirst && key != returning:
-		return 0
+	case !waits:
 	case key == returning:
 		_, own = c.ages.before(t)
-	default:
+	case !newestFirst:
 		own = c.cost
 	}
+	shares := line.shares(key, waits)
+	if newestFirst && key != returning && (c == nil || c.start <= line.clock) && !waits {
+		shares = 1 // who came last of those with equal rights goes first
+	}
 	mine := o.weightOf(line)
-	weights := mine
+	weights, classes := mine, 1.0
 	for _, other := range o.classes {
 		if other != line && len(other.active) > 0 {
 			weights += o.weightOf(other)
+			classes++
 		}
 	}
-	return time.Duration(float64(own) * line.shares(c) * weights / mine)
+	turns := shares * weights / mine
+	if len(line.active) == 0 {
+		turns = min(turns, classes) // whatever its weight, a class that comes has its first turn soon
+	}
+	turn := float64(o.work) / float64(o.n)
+	return time.Duration(float64(own)*shares*weights/mine + turn*(turns-1))
 }
 
-// shares is what one part of the class is for c, which waits: the others together
-// are a part as large as that of the returning.
-func (line *classLine) shares(c *client) float64 {
-	back := line.clients[returning]
-	others := len(line.active)
-	switch {
-	case back == nil || back.index < 0:
-		return float64(others)
-	case c != back:
-		return float64(2 * (others - 1))
-	case others > 1:
-		return 2
+// shares is what one part of the class is for the client, beside those who wait:
+// the others together are a part as large as that of the returning.
+func (line *classLine) shares(key string, waits bool) float64 {
+	all := len(line.active)
+	if !waits {
+		all++
 	}
-	return 1
+	back := line.clients[returning]
+	switch {
+	case key == returning:
+		return float64(min(all, 2))
+	case back != nil && back.index >= 0:
+		return float64(2 * (all - 1))
+	}
+	return float64(all)
 }
 
 // settle corrects the charge when the real cost is known.

@@ -176,15 +176,15 @@ func TestReturningWaitForThoseBeforeThem(t *testing.T) {
 			u.arrive(0, 20, "back ", back)
 			q.standing.on = standing
 			for _, place := range []int{20, 10, 0} {
-				before := 2 * time.Duration(place) * service // half of the slot is not theirs
-				ask := back(place - 1)                       // and equals go by arrival
+				// Half of the slot is not theirs, and the other half may begin.
+				before := 2*time.Duration(place)*service + service
+				ask := back(place - 1) // equals go by arrival
 				ask.Wait = before + service/2
 				arrive(ctx, q, fmt.Sprint("fits ", place), ask, u.out)
-				if ask.Wait = before - service/2; place > 0 {
-					arrive(ctx, q, fmt.Sprint("does not fit ", place), ask, u.out)
-				}
+				ask.Wait = before - service/2
+				arrive(ctx, q, fmt.Sprint("does not fit ", place), ask, u.out)
 			}
-			if got := u.refused(); !slices.Equal(got, []string{"does not fit 10", "does not fit 20"}) {
+			if got := u.refused(); !slices.Equal(got, []string{"does not fit 0", "does not fit 10", "does not fit 20"}) {
 				t.Errorf("standing %v: refused %v", standing, got)
 			}
 			time.Sleep(time.Minute)
