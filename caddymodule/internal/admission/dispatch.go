@@ -222,7 +222,7 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
-	s := &Slot{q: q, u: u, at: t.at, seq: t.seq, granted: now, expected: t.cost, client: t.charged, half: t.half}
+	s := &Slot{q: q, u: u, at: t.at, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: t.share, half: t.half}
 	s.waited = now.Sub(t.at)
 	if q.released.After(t.at) {
 		s.waited = now.Sub(q.released)
@@ -269,7 +269,7 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 			u.learned.served(served, u.used)
 			q.costs.learn(s, served, now)
 			if s.client != nil {
-				s.client.settle(s.expected, served)
+				s.client.settle(s.expected, served, s.share)
 			}
 			u.climb(1, false)
 		}

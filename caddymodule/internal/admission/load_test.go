@@ -468,20 +468,28 @@ func TestOwnExcessIsRefusedAsSuch(t *testing.T) {
 	})
 }
 
+// TestWhoProvesAnEarlierArrivalGoesOldestFirstWithHalfTheShare, whatever the
+// requests were expected to cost.
 func TestWhoProvesAnEarlierArrivalGoesOldestFirstWithHalfTheShare(t *testing.T) {
-	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
-		start := time.Now()
-		s.closed(50, 10*time.Second, func(c int) visit { return visit{"new", Ask{Client: fmt.Sprint(c % 10), Route: "/"}, page} })
-		s.closed(50, 10*time.Second, func(c int) visit {
-			return visit{"returning", Ask{Client: fmt.Sprint(c % 10), Route: "/", Since: start}, page}
+	for _, cost := range []time.Duration{0, time.Millisecond, 3 * page} {
+		t.Run(fmt.Sprint("expected ", cost), func(t *testing.T) {
+			simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+				start := time.Now()
+				s.closed(50, 10*time.Second, func(c int) visit {
+					return visit{"new", Ask{Client: fmt.Sprint(c % 10), Route: "/", Cost: cost}, page}
+				})
+				s.closed(50, 10*time.Second, func(c int) visit {
+					return visit{"returning", Ask{Client: fmt.Sprint(c % 10), Route: "/", Since: start, Cost: cost}, page}
+				})
+				s.wg.Wait()
+				fresh, _, _ := s.figures("new")
+				returning, _, _ := s.figures("returning")
+				if share := float64(returning) / float64(fresh+returning); share < 0.4 || share > 0.55 {
+					t.Errorf("the returning had %.0f%%, want about half", 100*share)
+				}
+			})
 		})
-		s.wg.Wait()
-		fresh, _, _ := s.figures("new")
-		returning, _, _ := s.figures("returning")
-		if share := float64(returning) / float64(fresh+returning); share < 0.4 || share > 0.55 {
-			t.Errorf("the returning had %.0f%%, want about half", 100*share)
-		}
-	})
+	}
 }
 
 func TestTheHeldComeOutSlowlyAndInOrder(t *testing.T) {

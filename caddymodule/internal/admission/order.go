@@ -191,16 +191,16 @@ func (line *classLine) turn(newestFirst bool) {
 func (o *order) charge(t *ticket) {
 	c, line := t.client, t.client.class
 	cost := max(t.cost, minCost).Seconds()
+	t.charged, t.share = c, 1
 	o.clock = max(o.clock, line.start)
 	line.start += cost / o.weightOf(line)
 	line.clock = max(line.clock, c.start)
 	if c.key == returning {
 		// As many shares as the others have together: half.
-		cost /= float64(max(len(line.active)-1, 1))
+		t.share = 1 / float64(max(len(line.active)-1, 1))
 	}
-	c.start += cost
+	c.start += cost * t.share
 	heap.Fix(&line.active, c.index)
-	t.charged = c
 }
 
 // weightOf is the weight of a class beside those that wait now.
@@ -277,9 +277,10 @@ func (line *classLine) shares(key string, waits bool) float64 {
 	return float64(all)
 }
 
-// settle corrects the charge when the real cost is known.
-func (c *client) settle(expected, actual time.Duration) {
-	c.start += (actual - max(expected, minCost)).Seconds()
+// settle corrects a charge when the real cost is known. share is the part of its
+// cost that a request was charged.
+func (c *client) settle(expected, actual time.Duration, share float64) {
+	c.start += (actual - max(expected, minCost)).Seconds() * share
 	if c.index >= 0 {
 		heap.Fix(&c.class.active, c.index)
 	}

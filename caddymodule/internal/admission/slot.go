@@ -13,6 +13,7 @@ type Slot struct {
 	waited   time.Duration // in the queue, without the time it was held
 	expected time.Duration // what it was charged
 	client   *client       // who was charged; nil: nobody
+	share    float64       // the part of the cost that was charged
 	route    *route        // nil: a probe
 
 	back        bool          // q.mu

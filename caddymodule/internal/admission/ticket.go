@@ -19,6 +19,7 @@ type ticket struct {
 	order   *order
 	client  *client
 	charged *client // who was charged for it when its turn came
+	share   float64 // the part of its cost that was charged
 	links[ticket]
 	branches // among the returning
 
