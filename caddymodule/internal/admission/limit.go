@@ -41,6 +41,45 @@ type learner struct {
 	alone float64          // seconds; service time with little else in flight, of late
 
 	reported time.Time // the application said its limit itself
+	relieved time.Time // it said that too much was asked, and got less
+
+	part part
+}
+
+// part is how much of its limit an application wants to be used.
+type part struct {
+	percent int       // 0: all
+	until   time.Time // all again, unless it is said again
+	// A part cannot tell what the whole is good for: with three slots of four
+	// nobody ever sees the fourth. So all are used while the limit is looked for,
+	// once there is load for it, and again after reportHolds.
+	lifted bool
+	next   time.Time // not lifted before
+}
+
+// of is the part of n, at least one.
+func (p *part) of(n int) int {
+	if p.percent == 0 {
+		return n
+	}
+	return max(1, n*p.percent/100)
+}
+
+// set takes in what the application says. 100 ends what it said before.
+func (p *part) set(now time.Time, percent int) {
+	if percent >= 100 {
+		*p = part{}
+		return
+	}
+	p.percent, p.until = percent, now.Add(reportHolds)
+}
+
+// most is how much of the limit may be used now.
+func (l *learner) most() int {
+	if l.part.lifted {
+		return l.limit
+	}
+	return l.part.of(l.limit)
 }
 
 type tryState int
@@ -76,6 +115,9 @@ const (
 
 	// What the application said of itself holds so long.
 	reportHolds = 30 * time.Second
+	// It is believed once in so long that too much is asked of it: it must have
+	// seen what less is like.
+	reliefPause = time.Second
 )
 
 func newLearner() learner {
@@ -89,7 +131,10 @@ func (l *learner) moved(now time.Time, before int, answered bool) bool {
 	if l.began.IsZero() {
 		l.began, l.last = now, now
 	}
-	if before >= l.limit {
+	if l.part.percent > 0 && now.After(l.part.until) {
+		l.part = part{}
+	}
+	if before >= l.most() {
 		l.full += now.Sub(l.last)
 		if answered {
 			l.done++
@@ -117,9 +162,28 @@ func (l *learner) moved(now time.Time, before int, answered bool) bool {
 	}
 	rate := float64(l.done) / l.full.Seconds()
 	l.window(now)
-	was := l.limit
-	l.judge(now, rate)
-	return l.limit != was
+	was := l.most()
+	if l.part.percent > 0 && !l.part.lifted {
+		l.lift(now)
+	} else {
+		l.judge(now, rate)
+	}
+	return l.most() != was
+}
+
+// lift lets all slots be used, of which only a part was, to see what they are good
+// for. Whatever was measured with a part is no measure for the whole.
+func (l *learner) lift(now time.Time) {
+	if now.Before(l.part.next) {
+		return
+	}
+	l.part.lifted = true
+	l.tried, l.rate, l.next = notTrying, 0, [2]time.Time{}
+}
+
+// found notes that no more slots are needed.
+func (l *learner) found(now time.Time) {
+	l.part.lifted, l.part.next = false, now.Add(reportHolds)
 }
 
 func (l *learner) window(now time.Time) {
@@ -130,10 +194,11 @@ func (l *learner) window(now time.Time) {
 // the limit, unless the requests waited for each other all the same: then the
 // limit is more than anybody uses and would stay so.
 func (l *learner) close(now time.Time) bool {
-	crowded := l.alone > 0 && l.area/float64(l.all) > 2*l.alone && l.peak < l.limit
+	crowded := l.alone > 0 && l.area/float64(l.all) > 2*l.alone && l.peak < l.most()
 	if crowded {
 		l.limit, l.tried, l.rate = max(1, l.peak), notTrying, 0
 	}
+	l.part.lifted = false // there is no load to learn from
 	l.window(now)
 	return crowded
 }
@@ -197,6 +262,9 @@ func (l *learner) keep(rate float64) {
 }
 
 func (l *learner) vain(now time.Time, which int) {
+	if which == 0 {
+		l.found(now)
+	}
 	l.next[which] = now.Add(l.wait[which])
 	l.wait[which] = min(2*l.wait[which], lastPause[which])
 }
@@ -211,6 +279,8 @@ func (l *learner) try(now time.Time) {
 	switch {
 	case less && (crowded || !more):
 		l.begin(tryingLess, l.limit-l.step(1))
+	case l.limit == maxLimit:
+		l.found(now)
 	case more:
 		l.begin(tryingMore, min(maxLimit, l.limit+l.step(0)))
 	}
@@ -228,12 +298,21 @@ func (l *learner) begin(try tryState, limit int) {
 	l.back, l.limit, l.tried = l.limit, limit, try
 }
 
-// report sets what the application says of itself; 0 ends that.
-func (l *learner) report(now time.Time, limit int) {
-	if limit == 0 {
-		l.reported = time.Time{}
+// relieve takes in that the application has utilization times as much to do as it
+// can, with used in flight, one of them since sent. The next to say so must have
+// been sent to the new limit, or all that are in flight would be believed, each
+// with less. To the nearest number: of four slots one is no twentieth.
+func (l *learner) relieve(now, sent time.Time, used int, utilization float64) {
+	if now.Before(l.relieved.Add(reliefPause)) || !sent.After(l.relieved) {
 		return
 	}
+	most := min(l.limit, max(l.peak, used))
+	l.report(now, int(math.Round(float64(most)/utilization)))
+	l.relieved = now
+}
+
+// report sets what the application says of itself.
+func (l *learner) report(now time.Time, limit int) {
 	l.limit, l.reported, l.tried, l.rate = min(max(limit, 1), maxLimit), now, notTrying, 0
 	l.window(now)
 }

@@ -18,6 +18,8 @@ type sim struct {
 	q   *Queue
 	rnd *rand.Rand
 	app chan struct{} // the application's workers
+	// What it says of itself with every answer.
+	says Report
 
 	wg sync.WaitGroup
 	mu sync.Mutex // also of rnd and stands
@@ -64,6 +66,7 @@ func (s *sim) ask(v visit) (served bool) {
 		s.mu.Unlock()
 		time.Sleep(time.Until(stands))
 		<-s.app
+		slot.Report(s.says)
 		slot.Served()
 	}
 	took := time.Since(start)
@@ -552,6 +555,109 @@ func TestAutoLimitFollowsTheApplicationThroughTheQueue(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPartOfALimitIsAPartOfWhatTheApplicationCanTake, although it says so with
+// every answer, and follows it when it can take more or less.
+func TestPartOfALimitIsAPartOfWhatTheApplicationCanTake(t *testing.T) {
+	for _, workers := range []int{1, 4, 32} {
+		for _, percent := range []int{50, 75} {
+			t.Run(fmt.Sprint(percent, "% of ", workers), func(t *testing.T) {
+				simulate(t, Config{Depth: 1000}, workers, func(s *sim) {
+					s.says = Report{Percent: percent}
+					offer := func(name string, d time.Duration) {
+						s.closed(4*workers+8, d, func(int) visit {
+							return visit{name, Ask{Route: "/"}, 20 * time.Millisecond}
+						})
+						s.wg.Wait()
+					}
+					offer("learn", 15*time.Second)
+					offer("page", 20*time.Second)
+					served, _, _ := s.figures("page")
+					limit := s.q.Stats().Upstreams[0].Limit
+					want := max(1, float64(workers*percent/100))
+					if rate := float64(served) / 20; rate < 0.85*50*want || float64(limit) > 1.5*want+2 {
+						t.Errorf("%.0f a second of %.0f, limit %d, want about %.0f", rate, 50*want, limit, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestPartOfALimitEndsWithoutAWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New()
+		q.Apply(Config{}, []Target{{Key: "auto"}, {Key: "fixed", Limit: 8}})
+		limits := func() string { s := q.Stats().Upstreams; return fmt.Sprint(s[0].Limit, s[1].Limit) }
+		say := func(percent int) {
+			for _, key := range []string{"auto", "fixed"} {
+				s := mustAdmit(t, q, Ask{Upstream: key})
+				s.Report(Report{Percent: percent})
+				s.Release()
+			}
+		}
+		for percent, want := range map[int]string{75: "3 6", 50: "2 4", 1: "1 1", 100: "4 8"} {
+			if say(percent); limits() != want {
+				t.Errorf("%d%%: limits %s, want %s", percent, limits(), want)
+			}
+		}
+		say(50)
+		time.Sleep(reportHolds)
+		if say(0); limits() != "2 4" {
+			t.Errorf("limits %s after half a minute", limits())
+		}
+		time.Sleep(time.Millisecond)
+		if say(0); limits() != "4 8" {
+			t.Errorf("limits %s after half a minute without the word", limits())
+		}
+	})
+}
+
+// TestUtilizationOfEveryAnswerIsBelievedOnce: sixty that are in flight together all
+// say that it was too much.
+func TestUtilizationOfEveryAnswerIsBelievedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{}, 1)
+		say := func(n int, r Report) {
+			var slots []*Slot
+			for range n {
+				slots = append(slots, mustAdmit(t, q, Ask{Route: "/"}))
+			}
+			time.Sleep(20 * time.Millisecond)
+			for _, s := range slots {
+				s.Report(r)
+				s.Served()
+			}
+		}
+		say(1, Report{Limit: 60})
+		for _, want := range []int{50, 42, 35} { // a sixth less each time
+			say(q.Stats().Limit, Report{Utilization: 1.2})
+			if got := q.Stats().Limit; got != want {
+				t.Errorf("limit %d, want %d", got, want)
+			}
+			for range 20 { // nor is it believed again within a second
+				say(q.Stats().Limit, Report{Utilization: 1.2})
+			}
+			if got := q.Stats().Limit; got != want {
+				t.Errorf("limit %d within a second, want %d", got, want)
+			}
+			time.Sleep(time.Second)
+		}
+		say(1, Report{Limit: 4})
+		for range 10 { // four are nearer to it than three
+			time.Sleep(2 * time.Second)
+			say(4, Report{Utilization: 1.05})
+		}
+		if got := q.Stats().Limit; got != 4 {
+			t.Errorf("limit %d, want 4", got)
+		}
+		time.Sleep(2 * time.Second)
+		say(4, Report{Utilization: 3})
+		if got := q.Stats().Limit; got != 1 {
+			t.Errorf("limit %d, want 1", got)
+		}
+	})
 }
 
 func TestReportsOfTheApplicationSetTheLimit(t *testing.T) {

@@ -64,7 +64,7 @@ type upstream struct {
 	key     string
 	fixed   int // configured limit; 0: learned
 	learned learner
-	cap     int // what the application said of itself; 0: nothing
+	cap     int // of a configured limit, as the application said it; 0: it did not
 	ramp    int // after it was held: the limit for now; 0: none
 	used    int // > limit only after a lowering
 	ready   bool
@@ -88,7 +88,10 @@ func (u *upstream) base() int {
 
 // limit is the most slots out at once, now.
 func (u *upstream) limit() int {
-	n := u.base()
+	n := u.learned.most()
+	if u.fixed > 0 {
+		n = u.learned.part.of(u.fixed)
+	}
 	if u.cap > 0 {
 		n = min(n, u.cap)
 	}

@@ -58,7 +58,7 @@ type Report struct {
 	// Limit is the most requests it wants at once; 0: it does not say.
 	Limit int
 	// Percent is the part of its limit that it wants to be used; 0: it does not
-	// say; 100 ends an earlier smaller one.
+	// say; 100, or half a minute without the word, ends an earlier smaller one.
 	Percent int
 	// Utilization is how much of what it can do is asked of it; over 1: too much.
 	Utilization float64
@@ -76,17 +76,19 @@ func (s *Slot) Report(r Report) {
 		return
 	}
 	s.q.change(s.u.key, func(u *upstream) bool {
+		now := time.Now()
+		if r.Percent > 0 {
+			u.learned.part.set(now, r.Percent)
+		}
 		switch {
 		case r.Limit > 0 && u.fixed > 0:
 			u.cap = r.Limit
 		case r.Limit > 0:
-			u.learned.report(time.Now(), r.Limit)
+			u.learned.report(now, r.Limit)
 		case r.Percent >= 100:
 			u.cap = 0
-		case r.Percent > 0:
-			u.cap = max(1, u.base()*r.Percent/100)
 		case r.Utilization > 1 && u.fixed == 0:
-			u.learned.report(time.Now(), max(1, int(float64(u.used)/r.Utilization)))
+			u.learned.relieve(now, s.granted, u.used, r.Utilization)
 		}
 		if r.Drain || r.Ready {
 			u.drained = r.Drain
