@@ -5,8 +5,7 @@ import "time"
 // placeLocked puts t where it waits.
 func (q *Queue) placeLocked(t *ticket) {
 	if q.held {
-		t.held = true
-		q.holding.insert(t)
+		q.holdLocked(t)
 		return
 	}
 	q.stickLocked(t)
@@ -22,11 +21,18 @@ func (q *Queue) placeLocked(t *ticket) {
 	q.work += t.cost
 }
 
+func (q *Queue) holdLocked(t *ticket) {
+	t.held = true
+	q.holding.insert(t)
+	q.heldWork += t.cost
+}
+
 // unplaceLocked takes t from where it waits.
 func (q *Queue) unplaceLocked(t *ticket) {
 	switch {
 	case t.held:
 		q.holding.remove(t)
+		q.heldWork -= t.cost
 		t.held = false
 	case t.ask.Upstream != "":
 		q.findLocked(t.ask.Upstream).ahead.remove(t)

@@ -31,6 +31,7 @@ type Queue struct {
 	waiting     int           // mu; tickets of requests, everywhere; <= depth
 	crowded     atomic.Bool   // changed under mu: waiting > 0
 	work        time.Duration // mu; expected cost of those that are not held
+	heldWork    time.Duration // mu; expected cost of the held
 	halfUsed    int           // mu; slots out for classes that may have half of them
 	halfWaiting int           // mu; of waiting, theirs
 	crowd       crowd         // mu; the clients that wait
@@ -86,8 +87,8 @@ func (u *upstream) base() int {
 	return u.learned.limit
 }
 
-// limit is the most slots out at once, now.
-func (u *upstream) limit() int {
+// whole is the most slots out at once when it has climbed to it.
+func (u *upstream) whole() int {
 	n := u.learned.most()
 	if u.fixed > 0 {
 		n = u.learned.part.of(u.fixed)
@@ -95,6 +96,12 @@ func (u *upstream) limit() int {
 	if u.cap > 0 {
 		n = min(n, u.cap)
 	}
+	return n
+}
+
+// limit is the most slots out at once, now.
+func (u *upstream) limit() int {
+	n := u.whole()
 	if u.ramp > 0 {
 		n = min(n, u.ramp)
 	}
@@ -444,8 +451,7 @@ func (q *Queue) readinessLocked() {
 		}
 	}
 	for _, t := range waiting {
-		t.held = true
-		q.holding.insert(t)
+		q.holdLocked(t)
 		q.rearmLocked(t)
 	}
 }
@@ -470,6 +476,17 @@ func (q *Queue) limitLocked() int {
 	for _, u := range q.upstreams {
 		if u.fit() {
 			sum += u.limit()
+		}
+	}
+	return sum
+}
+
+// wholeLocked is what limitLocked will be when the upstreams have climbed.
+func (q *Queue) wholeLocked() int {
+	sum := 0
+	for _, u := range q.upstreams {
+		if u.fit() {
+			sum += u.whole()
 		}
 	}
 	return sum

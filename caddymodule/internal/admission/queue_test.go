@@ -220,6 +220,47 @@ func TestHeldRequestIsRefusedAfterHold(t *testing.T) {
 	})
 }
 
+// TestHeldAreAheadOfWhoComesAfterThem, and he is told so at once.
+func TestHeldAreAheadOfWhoComesAfterThem(t *testing.T) {
+	const service = 100 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		q := pool(Config{Limit: 2, Depth: 1000}, 1)
+		for range 20 {
+			serve(t, q, "/", service)
+		}
+		q.SetReady("a", false)
+		out := make(chan outcome, 1000)
+		for i := range 201 {
+			arrive(ctx, q, "held", fresh(i), out)
+		}
+		q.SetReady("a", true) // one goes; of two slots, but the second opens soon
+		start := time.Now()
+		if wait, ready := q.Predict(fresh(-1)); wait.Round(time.Millisecond) != 200*service/2 || !ready {
+			t.Errorf("%v predicted, want 10s", wait)
+		}
+		var r *Refusal
+		_, err := q.Admit(ctx, fresh(-1))
+		if !errors.As(err, &r) || !errors.Is(err, ErrWait) || r.Wait.Round(time.Millisecond) != 10*time.Second || time.Since(start) != 0 {
+			t.Errorf("%v after %v, want ErrWait at once", err, time.Since(start))
+		}
+		q.SetReady("a", false)
+		if err := q.refusal(ErrHeld); err.Wait != 0 {
+			t.Errorf("%v said to one who is held", err.Wait)
+		}
+		cancel()
+		synctest.Wait()
+		checkBooks(t, q)
+	})
+}
+
+func (q *Queue) refusal(reason error) *Refusal {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.refusalLocked(reason)
+}
+
 func TestQueueWithoutUpstreamsIsHeldUntilTheyAreNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := New()
@@ -613,6 +654,13 @@ func checkBooks(t *testing.T, q *Queue) {
 	}
 	if waiting != q.waiting || q.waiting != fast+slow+q.holding.n {
 		t.Errorf("%d wait, %d by class, %d fast, %d slow and %d held", q.waiting, waiting, fast, slow, q.holding.n)
+	}
+	var held time.Duration
+	for ticket := q.holding.oldest; ticket != nil; ticket = ticket.next {
+		held += ticket.cost
+	}
+	if held != q.heldWork {
+		t.Errorf("%v of work is held, said to be %v", held, q.heldWork)
 	}
 	if work != q.work {
 		t.Errorf("%v of work, said to be %v", work, q.work)

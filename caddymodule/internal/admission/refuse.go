@@ -67,8 +67,8 @@ func (q *Queue) refusalLocked(reason error) *Refusal {
 		q.counts.Held++
 	}
 	r := &Refusal{Reason: reason, Ahead: q.waiting}
-	if slots := q.limitLocked(); slots > 0 && !q.held {
-		r.Wait = q.work / time.Duration(slots)
+	if slots := q.wholeLocked(); slots > 0 && !q.held {
+		r.Wait = (q.work + q.heldWork) / time.Duration(slots)
 	}
 	return r
 }
@@ -83,12 +83,19 @@ func (q *Queue) refuseLocked(t *ticket, reason error) {
 // predictLocked is how long t would wait: the work that is queued ahead of it,
 // divided by what the slots do. A slot does a second of service time a second,
 // so no rate has to be measured. Under fair queueing nobody has more ahead than
-// his own requests, once for each that shares with him.
+// his own requests, once for each that shares with him. But everybody has those
+// before him that were held: they come out by age alone.
 func (q *Queue) predictLocked(t *ticket, slow bool, now time.Time) time.Duration {
-	slots := q.limitLocked()
+	slots := q.wholeLocked()
 	if slots == 0 {
 		return 0
 	}
+	held := q.heldWork / time.Duration(slots)
+	return held + q.predictLineLocked(t, slow, slots, now)
+}
+
+// predictLineLocked is predictLocked without the held.
+func (q *Queue) predictLineLocked(t *ticket, slow bool, slots int, now time.Time) time.Duration {
 	if slow {
 		ahead := min(q.line.slow.work, q.line.slow.ahead(t, false))
 		if r := t.route.running.oldest; r != nil {
