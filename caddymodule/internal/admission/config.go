@@ -90,6 +90,7 @@ type Ask struct {
 	Sticky bool
 
 	// Again is the slot that an attempt was made with before this one. The
-	// request keeps its place: it is older than whoever came since.
+	// request keeps its place: it is older than whoever came since. The time of the
+	// attempt is no time in the queue; the client's own patience knows no such thing.
 	Again *Slot
 }

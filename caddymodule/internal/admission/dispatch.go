@@ -222,11 +222,8 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
-	s := &Slot{q: q, u: u, at: t.at, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: t.share, half: t.half}
-	s.waited = now.Sub(t.at)
-	if q.released.After(t.at) {
-		s.waited = now.Sub(q.released)
-	}
+	s := &Slot{q: q, u: u, came: t.came, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: t.share, half: t.half}
+	s.waited, s.queued = now.Sub(q.sinceLocked(t)), t.queued+now.Sub(t.at)
 	u.learned.moved(now, u.used, false)
 	u.used++
 	if s.half {

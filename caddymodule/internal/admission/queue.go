@@ -272,11 +272,11 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 // enterLocked is arriveLocked for a ticket that is empty.
 func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err error) {
 	now := time.Now()
-	t.ask, t.at, t.seq = ask, now, q.seq
+	t.ask, t.came, t.at, t.seq = ask, now, now, q.seq
 	t.half = q.halfLocked(ask)
 	q.seq++
-	if ask.Again != nil {
-		t.at, t.seq = ask.Again.at, ask.Again.seq
+	if s := ask.Again; s != nil {
+		t.came, t.seq, t.waited, t.queued = s.came, s.seq, s.waited, s.queued
 	}
 	if ask.Upstream != "" {
 		u := q.findLocked(ask.Upstream)
@@ -394,12 +394,14 @@ func (q *Queue) expire(t *ticket) {
 	}
 }
 
-// sinceLocked is when the clock of Wait began for t.
+// sinceLocked is when the clock of Wait began for t. It stood still during other
+// attempts.
 func (q *Queue) sinceLocked(t *ticket) time.Time {
-	if q.released.After(t.at) {
-		return q.released
+	since := t.at
+	if q.released.After(since) {
+		since = q.released
 	}
-	return t.at
+	return since.Add(-t.waited)
 }
 
 // deadlineLocked is when t is refused. While the pool is held the clock of Hold
@@ -407,11 +409,11 @@ func (q *Queue) sinceLocked(t *ticket) time.Time {
 func (q *Queue) deadlineLocked(t *ticket) time.Time {
 	var until time.Time
 	if q.held {
-		until = t.at.Add(q.cfg.Hold)
+		until = t.at.Add(q.cfg.Hold - t.queued)
 	} else {
 		until = q.sinceLocked(t).Add(q.waitOf(t))
 	}
-	if own := t.at.Add(t.ask.Own); t.ask.Own > 0 && own.Before(until) {
+	if own := t.came.Add(t.ask.Own); t.ask.Own > 0 && own.Before(until) {
 		return own
 	}
 	return until

@@ -145,6 +145,47 @@ func TestDepthBoundsTheQueue(t *testing.T) {
 	})
 }
 
+// TestAttemptIsNoTimeInTheQueue: who comes again has waited what he waited before,
+// in the queue, and not at the application.
+func TestAttemptIsNoTimeInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Wait: 5 * time.Second, Hold: 10 * time.Second}, 1)
+		after := func(d time.Duration, f func()) { time.AfterFunc(d, f) }
+		after(2*time.Second, mustAdmit(t, q, Ask{}).Release)
+		first := mustAdmit(t, q, Ask{})
+		time.Sleep(20 * time.Second) // an answer that was none
+		first.Release()
+		after(time.Second, mustAdmit(t, q, Ask{}).Release)
+		second := mustAdmit(t, q, Ask{Again: first})
+		if first.Waited() != 2*time.Second || second.Waited() != 3*time.Second {
+			t.Errorf("waited %v and then %v, want 2s and 3s", first.Waited(), second.Waited())
+		}
+		start := time.Now()
+		_, err := q.Admit(t.Context(), Ask{Again: second})
+		if waited := time.Since(start); !errors.Is(err, ErrWait) || waited != 2*time.Second {
+			t.Errorf("%v after %v, want ErrWait after what is left of 5s", err, waited)
+		}
+		if _, err := q.Admit(t.Context(), Ask{Again: second, Own: 24 * time.Second}); !errors.Is(err, ErrWait) || time.Since(start) != 2*time.Second {
+			t.Errorf("%v after %v: the client's own patience is over", err, time.Since(start))
+		}
+
+		q.SetReady("a", false)
+		after(4*time.Second, func() { q.SetReady("a", true) })
+		after(5*time.Second, second.Release)
+		third := mustAdmit(t, q, Ask{Again: second})
+		if third.Waited() != 4*time.Second {
+			t.Errorf("waited %v, want 4s: 3 before and 1 after it was held", third.Waited())
+		}
+		q.SetReady("a", false)
+		start = time.Now()
+		_, err = q.Admit(t.Context(), Ask{Again: third})
+		if waited := time.Since(start); !errors.Is(err, ErrHeld) || waited != 2*time.Second {
+			t.Errorf("%v after %v, want ErrHeld after what is left of 10s", err, waited)
+		}
+		third.Release()
+	})
+}
+
 func TestDefaultDepthGrowsWithTheLimits(t *testing.T) {
 	if got := pool(Config{Limit: 1}, 1).Stats().Depth; got != 100 {
 		t.Errorf("one slot: depth %d, want 100", got)

@@ -7,10 +7,11 @@ import "time"
 type Slot struct {
 	q        *Queue
 	u        *upstream
-	at       time.Time // when the request arrived first
+	came     time.Time // when the request arrived first
 	seq      uint64    // its place among the arrivals
 	granted  time.Time
-	waited   time.Duration // in the queue, without the time it was held
+	waited   time.Duration // in the queue, without the time it was held, with all attempts
+	queued   time.Duration // the same, with the time it was held
 	expected time.Duration // what it was charged
 	client   *client       // who was charged; nil: nobody
 	share    float64       // the part of the cost that was charged
@@ -26,7 +27,8 @@ type Slot struct {
 // Upstream is the key of the upstream that the slot belongs to.
 func (s *Slot) Upstream() string { return s.u.key }
 
-// Waited is the time between arrival and grant, less what the pool was held.
+// Waited is the time between arrival and grant, less what the pool was held; after
+// other attempts, without what those have taken.
 func (s *Slot) Waited() time.Duration { return s.waited }
 
 // Release gives the slot back without a lesson: nothing was sent, or the answer

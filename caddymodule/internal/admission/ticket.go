@@ -6,12 +6,16 @@ import "time"
 // except that slot and err may be read once done has said so.
 type ticket struct {
 	ask   Ask
-	at    time.Time     // arrival
+	came  time.Time     // first arrival
+	at    time.Time     // arrival; after another attempt, when that had failed
 	seq   uint64        // place among the arrivals
 	route *route        // what it is expected to cost, and whether that is slow; nil: a probe
 	cost  time.Duration // expected when it was queued; what the sums count
 	stuck *upstream     // sticky: the one it waits for
 	half  bool          // Class.Half
+
+	// Before other attempts: Slot.waited and Slot.queued.
+	waited, queued time.Duration
 
 	// Where it waits: among the held, as one of a client's in an order, or, a
 	// probe, ahead of an upstream.
