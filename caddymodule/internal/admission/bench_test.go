@@ -154,3 +154,30 @@ func TestSpareTicketsKeepNothing(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkReload is how long everybody is kept out while ten thousand who wait are
+// placed anew; and while they are held and released.
+func BenchmarkReload(b *testing.B) {
+	for name, ask := range map[string]func(int) Ask{"clients": crowded, "returning": backAtRandom} {
+		cfg := Config{Limit: 1, Depth: 20_000, Wait: time.Hour}
+		targets := []Target{{Key: "a"}}
+		q := pool(cfg, 1)
+		admit(b, q, Ask{Route: "/"})
+		q.mu.Lock()
+		for i := range 10_000 {
+			q.arriveLocked(ask(i))
+		}
+		q.mu.Unlock()
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				q.Apply(cfg, targets)
+			}
+		})
+		b.Run(name+" held", func(b *testing.B) {
+			for b.Loop() {
+				q.SetReady("a", false)
+				q.SetReady("a", true)
+			}
+		})
+	}
+}

@@ -1,11 +1,15 @@
 package admission
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // placeLocked puts t where it waits.
 func (q *Queue) placeLocked(t *ticket) {
 	if q.held {
-		q.holdLocked(t)
+		q.holdLocked(t, q.holding.before(t))
 		return
 	}
 	q.stickLocked(t)
@@ -21,10 +25,23 @@ func (q *Queue) placeLocked(t *ticket) {
 	q.work += t.cost
 }
 
-func (q *Queue) holdLocked(t *ticket) {
+func (q *Queue) holdLocked(t, after *ticket) {
 	t.held = true
-	q.holding.insert(t)
+	q.holding.list.insert(t, after)
 	q.heldWork += t.cost
+}
+
+// replaceLocked puts those where they wait whom emptyLocked has taken from there.
+func (q *Queue) replaceLocked(all []*ticket) {
+	for _, t := range all {
+		t.stuck = nil
+		if q.held {
+			q.holdLocked(t, q.holding.newest)
+		} else {
+			q.placeLocked(t)
+		}
+		q.rearmLocked(t) // its deadline may be another now
+	}
 }
 
 // unplaceLocked takes t from where it waits.
@@ -54,21 +71,20 @@ func (q *Queue) takeLocked(t *ticket) {
 	}
 }
 
-// emptyLocked takes everybody from where he waits, oldest first.
+// emptyLocked takes everybody from where he waits, in the order of arrival. The
+// returning among them stand in the order of their first arrivals, in the places
+// that are theirs.
 func (q *Queue) emptyLocked() []*ticket {
-	var all ticketList
+	all := make([]*ticket, 0, q.waiting)
 	drain := func(o *order) {
-		if o == nil {
-			return
-		}
 		for t := o.next(false); t != nil; t = o.next(false) {
 			q.unplaceLocked(t)
-			all.insert(t)
+			all = append(all, t)
 		}
 	}
 	for t := q.holding.oldest; t != nil; t = q.holding.oldest {
 		q.unplaceLocked(t)
-		all.insert(t)
+		all = append(all, t)
 	}
 	drain(q.line.fast)
 	drain(q.line.slow)
@@ -76,10 +92,18 @@ func (q *Queue) emptyLocked() []*ticket {
 		drain(u.line.fast)
 		drain(u.line.slow)
 	}
-	list := make([]*ticket, 0, all.n)
-	for t := all.oldest; t != nil; t = all.oldest {
-		all.remove(t)
-		list = append(list, t)
+	slices.SortFunc(all, func(a, b *ticket) int { return cmp.Compare(a.seq, b.seq) })
+	var back []*ticket
+	for _, t := range all {
+		if t.key() == returning {
+			back = append(back, t)
+		}
 	}
-	return list
+	slices.SortFunc(back, func(a, b *ticket) int { return cmp.Or(a.ask.Since.Compare(b.ask.Since), cmp.Compare(a.seq, b.seq)) })
+	for i, t := range all {
+		if t.key() == returning {
+			all[i], back = back[0], back[1:]
+		}
+	}
+	return all
 }

@@ -162,11 +162,7 @@ func (q *Queue) Apply(cfg Config, targets []Target) {
 		u.line = newLine(q.cfg.Classes)
 	}
 	q.readinessLocked()
-	for _, t := range waiting {
-		t.stuck = nil
-		q.placeLocked(t)
-		q.rearmLocked(t) // the durations may be others now
-	}
+	q.replaceLocked(waiting)
 	q.dispatchLocked(time.Now())
 }
 
@@ -453,7 +449,7 @@ func (q *Queue) readinessLocked() {
 		}
 	}
 	for _, t := range waiting {
-		q.holdLocked(t)
+		q.holdLocked(t, q.holding.newest)
 		q.rearmLocked(t)
 	}
 }

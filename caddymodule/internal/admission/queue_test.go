@@ -440,6 +440,44 @@ func TestApplyKeepsWhoWaitsAndWhatIsOut(t *testing.T) {
 	})
 }
 
+// TestReloadKeepsTheOrderOfThousands, and nobody out for long: twenty thousand are
+// placed anew in no time. Those who came back stand in their own order, in the
+// places that are theirs.
+func TestReloadKeepsTheOrderOfThousands(t *testing.T) {
+	const n = 20_000
+	q := pool(Config{Limit: 1, Depth: 2 * n, Wait: time.Hour}, 1)
+	mustAdmit(t, q, Ask{})
+	start := time.Now()
+	q.mu.Lock()
+	for i := range n {
+		ask := fresh(i % 50)
+		if i%1000 == 7 {
+			ask = Ask{Since: start.Add(-time.Duration(i) * time.Second)} // who came last came back first
+		}
+		q.arriveLocked(ask)
+	}
+	q.mu.Unlock()
+	start = time.Now()
+	q.Apply(Config{Limit: 1, Depth: 2 * n, Wait: time.Hour}, []Target{{Key: "a"}})
+	q.SetReady("a", false)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("%v for %d who wait", took, n)
+	}
+	if q.holding.n != n {
+		t.Fatalf("%d of %d are held", q.holding.n, n)
+	}
+	i := uint64(1)
+	for ticket := q.holding.oldest; ticket != nil; ticket, i = ticket.next, i+1 {
+		want := i
+		if !ticket.ask.Since.IsZero() {
+			want = n - 1000 + 16 - i // their arrivals are 8, 1008, …
+		}
+		if ticket.seq != want {
+			t.Fatalf("place %d is that of arrival %d, want %d", i, ticket.seq, want)
+		}
+	}
+}
+
 func TestLoweredLimitIsReachedBeforeAnybodyIsGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := pool(Config{Limit: 3}, 1)

@@ -58,10 +58,13 @@ func (t *ticket) before(other *ticket) bool {
 // again, or has proven its age, is put in its place.
 type ticketList struct{ list[ticket, *ticket] }
 
-func (l *ticketList) insert(t *ticket) {
+func (l *ticketList) insert(t *ticket) { l.list.insert(t, l.before(t)) }
+
+// before is the newest that is not newer than t.
+func (l *ticketList) before(t *ticket) *ticket {
 	after := l.newest
 	for after != nil && t.before(after) {
 		after = after.prev
 	}
-	l.list.insert(t, after)
+	return after
 }
