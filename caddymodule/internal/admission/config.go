@@ -72,6 +72,9 @@ type Ask struct {
 	Wait   time.Duration // longest time in the queue; 0: the class's; negative: not at all
 	Own    time.Duration // the client's own patience, from arrival on; 0: it did not say
 	Since  time.Time     // proven time of an earlier arrival; zero: none
+	// Place is the number of what proves it; 0: it has none. A second request that
+	// would wait with the same one has proven nothing.
+	Place uint64
 
 	// Upstream asks for a slot of this upstream and no other, ready or not: a
 	// probe or a dial that finds out whether it is ready. It goes ahead of

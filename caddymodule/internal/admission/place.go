@@ -63,6 +63,7 @@ func (q *Queue) unplaceLocked(t *ticket) {
 func (q *Queue) takeLocked(t *ticket) {
 	q.unplaceLocked(t)
 	if t.ask.Upstream == "" {
+		q.places.leave(t)
 		q.waiting--
 		q.crowded.Store(q.waiting > 0)
 		if t.half {
@@ -106,4 +107,31 @@ func (q *Queue) emptyLocked() []*ticket {
 		}
 	}
 	return all
+}
+
+// places are those in which somebody waits. One cookie sent a thousand times would
+// be the oldest of the returning a thousand times.
+type places map[uint64]struct{}
+
+// prove takes from an ask the arrival that another one waits with.
+func (p places) prove(ask *Ask) {
+	if _, taken := p[ask.Place]; taken {
+		ask.Since = time.Time{}
+	}
+}
+
+func (p *places) take(t *ticket) {
+	if t.ask.Place == 0 || t.ask.Since.IsZero() {
+		return
+	}
+	if *p == nil {
+		*p = make(places)
+	}
+	(*p)[t.ask.Place] = struct{}{}
+}
+
+func (p places) leave(t *ticket) {
+	if !t.ask.Since.IsZero() {
+		delete(p, t.ask.Place)
+	}
 }

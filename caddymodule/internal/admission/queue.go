@@ -35,6 +35,7 @@ type Queue struct {
 	halfUsed    int           // mu; slots out for classes that may have half of them
 	halfWaiting int           // mu; of waiting, theirs
 	crowd       crowd         // mu; the clients that wait
+	places      places        // mu; of the returning that wait
 	seq         uint64        // mu; numbers arrivals
 	spare       []*ticket     // mu; for who comes next; <= maxSpare
 	held        bool          // mu; no upstream is ready
@@ -274,6 +275,7 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	if s := ask.Again; s != nil {
 		t.came, t.seq, t.waited, t.queued = s.came, s.seq, s.waited, s.queued
 	}
+	q.places.prove(&t.ask)
 	if ask.Upstream != "" {
 		u := q.findLocked(ask.Upstream)
 		switch {
@@ -325,6 +327,7 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	if t.half {
 		q.halfWaiting++
 	}
+	q.places.take(t)
 	q.placeLocked(t)
 	q.observeLocked(now)
 	q.wakeLocked()

@@ -584,6 +584,7 @@ func randomSchedule(t *testing.T, seed uint64) {
 		}
 		if rnd.IntN(4) == 0 {
 			ask.Since = time.Now().Add(-time.Duration(rnd.IntN(100)) * time.Second)
+			ask.Place = uint64(rnd.IntN(20))
 		}
 		if rnd.IntN(4) == 0 {
 			ask.Own = time.Duration(1+rnd.IntN(4000)) * time.Millisecond
@@ -740,6 +741,9 @@ func checkBooks(t *testing.T, q *Queue) {
 	}
 	if held != q.heldWork {
 		t.Errorf("%v of work is held, said to be %v", held, q.heldWork)
+	}
+	if len(q.places) > q.waiting {
+		t.Errorf("%d places are taken and %d wait", len(q.places), q.waiting)
 	}
 	if work != q.work {
 		t.Errorf("%v of work, said to be %v", work, q.work)

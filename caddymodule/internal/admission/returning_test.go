@@ -145,6 +145,49 @@ func TestReturningKeepTheirPlacesInAFullQueue(t *testing.T) {
 	})
 }
 
+// TestOnePlaceIsOneTurn: who sends the cookie of one place many times waits with it
+// once, and as one client with the others, as if it had none.
+func TestOnePlaceIsOneTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1, Depth: 100, Wait: time.Minute}, 1)
+		busy := mustAdmit(t, q, Ask{Route: "/"})
+		u := queueUp{t.Context(), q, make(chan outcome, 100)}
+		since := time.Now().Add(-time.Hour)
+		replay := func(int) Ask { return Ask{Route: "/", Client: "greedy", Since: since, Place: 7} }
+		u.arrive(0, 50, "greedy ", replay)
+		u.arrive(0, 5, "back ", func(i int) Ask {
+			ask := back(i)
+			ask.Since, ask.Place = since.Add(time.Minute), uint64(100+i)
+			return ask
+		})
+		var order []string
+		for slot := busy; len(order) < 55; {
+			slot.Served()
+			got := <-u.out
+			order, slot = append(order, got.name), got.slot
+			checkBooks(t, q)
+			if len(order) == 55 {
+				slot.Served()
+			}
+		}
+		for i := range 5 {
+			if place := slices.Index(order, fmt.Sprint("back ", i)); place > 2*i+4 {
+				t.Errorf("back %d in place %d: %v", i, place, order)
+			}
+		}
+		busy = mustAdmit(t, q, Ask{Route: "/"})
+		u.arrive(0, 1, "again ", replay) // the place is free again
+		if q.crowd.returning == nil || len(q.places) != 1 {
+			t.Errorf("the place is not given back: %v", q.places)
+		}
+		busy.Served()
+		(<-u.out).slot.Served()
+		if len(q.places) != 0 {
+			t.Errorf("%d places are left", len(q.places))
+		}
+	})
+}
+
 func TestReturningAreNotShed(t *testing.T) {
 	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
 		start := time.Now()

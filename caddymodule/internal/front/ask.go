@@ -42,7 +42,7 @@ func (f *Front) know(w http.ResponseWriter, r *http.Request, now time.Time) (Kno
 	if f.cfg.Choose != nil {
 		ask.Choose, ask.Sticky = f.cfg.Choose(w, r), f.cfg.Sticky
 	}
-	ask.Since = f.cfg.Places.arrival(r, now)
+	ask.Since, ask.Place = f.cfg.Places.arrival(r, now)
 	return known, ask, rt
 }
 

@@ -33,22 +33,27 @@ const (
 	placeHolds = 10 * time.Minute
 )
 
-// arrival is when the request's client came first, if it can prove that.
-func (p *Places) arrival(r *http.Request, now time.Time) time.Time {
+// A place is when its owner came first, until when it is kept, and a number that
+// tells it from the others: admission lets nobody wait twice in one place.
+const placeBytes = 3 * 8
+
+// arrival is when the request's client came first, and the number of its place, if
+// it can prove that.
+func (p *Places) arrival(r *http.Request, now time.Time) (came time.Time, place uint64) {
 	cookie, err := r.Cookie(placeCookie)
 	if p == nil || err != nil {
-		return time.Time{}
+		return time.Time{}, 0
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(cookie.Value)
-	if err != nil || len(raw) != 16+sha256.Size || !hmac.Equal(raw[16:], p.sign(raw[:16])) {
-		return time.Time{}
+	if err != nil || len(raw) != placeBytes+sha256.Size || !hmac.Equal(raw[placeBytes:], p.sign(raw[:placeBytes])) {
+		return time.Time{}, 0
 	}
-	came := time.UnixMilli(int64(binary.BigEndian.Uint64(raw)))
+	came = time.UnixMilli(int64(binary.BigEndian.Uint64(raw)))
 	until := time.UnixMilli(int64(binary.BigEndian.Uint64(raw[8:])))
 	if now.After(until) || came.After(now) {
-		return time.Time{}
+		return time.Time{}, 0
 	}
-	return came
+	return came, binary.BigEndian.Uint64(raw[16:])
 }
 
 // hide takes the cookie out of a request: it is between the browser and the door.
@@ -71,9 +76,14 @@ func (p *Places) hide(h http.Header) {
 	}
 }
 
-// give sets the cookie of one who came at the given time.
-func (p *Places) give(h http.Header, came, now time.Time, secure bool) {
-	raw := make([]byte, 16, 16+sha256.Size)
+// give sets the cookie of one who came at the given time, in the place that he has
+// proven, or, 0, in a new one. A place stays the same for who comes again and again,
+// or each time would make one more of it.
+func (p *Places) give(h http.Header, came time.Time, place uint64, now time.Time, secure bool) {
+	raw := make([]byte, placeBytes, placeBytes+sha256.Size)
+	if binary.BigEndian.PutUint64(raw[16:], place); place == 0 {
+		rand.Read(raw[16:])
+	}
 	binary.BigEndian.PutUint64(raw, uint64(came.UnixMilli()))
 	binary.BigEndian.PutUint64(raw[8:], uint64(now.Add(placeHolds).UnixMilli()))
 	p.set(h, base64.RawURLEncoding.EncodeToString(append(raw, p.sign(raw)...)), int(placeHolds.Seconds()), secure)

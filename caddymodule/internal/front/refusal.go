@@ -128,7 +128,7 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err 
 	}
 	var text strings.Builder
 	if no.RetryAfter > 0 && isBrowsing(r) {
-		f.cfg.Places.give(h, x.came(), time.Now(), r.TLS != nil)
+		f.cfg.Places.give(h, x.came(), x.ask.Place, time.Now(), r.TLS != nil)
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		if err := waitingPage.Execute(&text, no); err != nil {
 			return fmt.Errorf("front: refusal: %w", err)
