@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -86,17 +85,19 @@ func (f *Front) refusalFor(err error) refusal {
 		r.Wait, r.Ahead = full.Wait.Round(time.Millisecond).Seconds(), full.Ahead
 	}
 	if r.Status == http.StatusServiceUnavailable || r.Status == http.StatusTooManyRequests {
-		r.RetryAfter = retryAfter(r.Wait, rand.Float64())
+		r.RetryAfter = retryAfter(r.Wait, rand.Float64(), rand.Float64())
 	}
 	r.Title = http.StatusText(r.Status)
 	return r
 }
 
-// retryAfter is when the queue of now will have drained, in whole seconds, with
-// up to a fifth of jitter (0 <= random < 1) so that the refused do not come back
-// all at once.
-func retryAfter(wait, random float64) int {
-	return int(math.Ceil(min(max(wait, 1)*(1+random/5), 120)))
+// retryAfter is when the queue of now will have drained, in whole seconds, and up to
+// a fifth later, but up to a second at the least, so that the refused do not come
+// back all at once. 0 <= random, round < 1; a part of a second is a whole one as
+// often as it is large: rounded one way, all small waits would be the same.
+func retryAfter(wait, random, round float64) int {
+	later := max(wait, 1) + random*max(wait/5, 1)
+	return int(min(later+round, 120))
 }
 
 // refuse answers a request that goes no further.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -81,7 +83,7 @@ func TestEveryReasonHasItsWord(t *testing.T) {
 			t.Errorf("%s: Retry-After %q, %+v", c.reason, after, body)
 		}
 		var q *admission.Refusal
-		if errors.As(c.err, &q) && (body.Wait != 2.5 || body.Ahead != 7 || body.RetryAfter < 3) {
+		if errors.As(c.err, &q) && (body.Wait != 2.5 || body.Ahead != 7 || body.RetryAfter < 2) {
 			t.Errorf("%s: %+v of %v", c.reason, body, q)
 		}
 		if n := logs.Len(); n != c.logged {
@@ -92,14 +94,35 @@ func TestEveryReasonHasItsWord(t *testing.T) {
 
 func TestRetryAfterIsBoundedAndSpread(t *testing.T) {
 	for _, c := range []struct {
-		wait, random float64
-		want         int
+		wait, random, round float64
+		want                int
 	}{
-		{0, 0, 1}, {0, 0.99, 2}, {1, 0, 1}, {1.5, 0, 2}, {10, 0, 10}, {10, 0.99, 12},
-		{120, 0, 120}, {1e9, 0.99, 120},
+		{0, 0, 0, 1}, {0, 0.99, 0, 1}, {0, 0.99, 0.99, 2}, {1, 0, 0.99, 1}, {1.5, 0, 0, 1}, {1.5, 0, 0.5, 2},
+		{10, 0, 0, 10}, {10, 0.99, 0, 11}, {10, 0.99, 0.1, 12},
+		{120, 0, 0, 120}, {1e9, 0.99, 0.99, 120},
 	} {
-		if got := retryAfter(c.wait, c.random); got != c.want {
-			t.Errorf("%v s, random %v: %d, want %d", c.wait, c.random, got, c.want)
+		if got := retryAfter(c.wait, c.random, c.round); got != c.want {
+			t.Errorf("%v s, random %v and %v: %d, want %d", c.wait, c.random, c.round, got, c.want)
+		}
+	}
+	// Also those who have little to wait for do not come at the same second.
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for _, wait := range []float64{0, 0.3, 1, 1.9, 2, 3.5, 4.99, 8, 60} {
+		seconds := make(map[int]int)
+		sum := 0
+		for range 10_000 {
+			s := retryAfter(wait, rnd.Float64(), rnd.Float64())
+			seconds[s]++
+			sum += s
+		}
+		want := max(wait, 1) + max(wait/5, 1)/2
+		if mean := float64(sum) / 10_000; math.Abs(mean-want) > 0.1 {
+			t.Errorf("%v s: %.2f s in the mean, want %.2f", wait, mean, want)
+		}
+		for s, n := range seconds {
+			if n > 7600 {
+				t.Errorf("%v s: %d of 10000 come back after %d s", wait, n, s)
+			}
 		}
 	}
 }
