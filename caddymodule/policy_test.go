@@ -489,7 +489,7 @@ func TestAutoLooksForTheLimit(t *testing.T) {
 func TestRefusalsAreInTheAccessLogAndNowhereElse(t *testing.T) {
 	a := newTurnstile(t)
 	dir := t.TempDir()
-	d := openWith(t, "admin off\nlog {\n output file "+dir+"/error.log\n level ERROR\n exclude http.log.access\n}",
+	d := openWith(t, "admin off\nlog {\n output file "+dir+"/error.log\n level ERROR\n}",
 		"log {\n output file "+dir+"/access.log\n}\napp_proxy "+a.addr+` {
 		name        logged
 		concurrency 1
@@ -514,7 +514,7 @@ func TestRefusalsAreInTheAccessLogAndNowhereElse(t *testing.T) {
 	if strings.Contains(refusal, "/first") {
 		refusal, served = served, refusal
 	}
-	for _, want := range []string{`"verdict":"queue-wait"`, `"class":"writes"`, `"template":"GET /item/{id}"`, `"upstream":""`, `"queue_wait":`, `"status":503`} {
+	for _, want := range []string{`"level":"info"`, `"verdict":"queue-wait"`, `"class":"writes"`, `"template":"GET /item/{id}"`, `"upstream":""`, `"queue_wait":`, `"status":503`} {
 		if !strings.Contains(refusal, want) {
 			t.Errorf("refusal without %s: %s", want, refusal)
 		}

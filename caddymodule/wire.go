@@ -348,6 +348,19 @@ func logExchange(r *http.Request, x front.Exchange) {
 		return
 	}
 	extra.Add(zap.Inline(logged(x))) // one instead of many: each costs an entry of a map
+	if x.Shed() || x.Verdict == "held" {
+		calm(r.Context())
+	}
+}
+
+// calm sees to it that a refusal because of load is no line at ERROR: Caddy takes
+// every status from 500 on for one, and in an overload the door does its work and
+// nothing is to be mended, thousands of times a second. What the operator has set
+// himself stays.
+func calm(ctx context.Context) {
+	if caddyhttp.GetVar(ctx, caddyhttp.LogLevelVar) == nil {
+		caddyhttp.SetVar(ctx, caddyhttp.LogLevelVar, zapcore.InfoLevel.String())
+	}
 }
 
 // logged is an exchange as the access log shows it.
