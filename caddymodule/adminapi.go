@@ -67,9 +67,10 @@ type upstreamStatus struct {
 }
 
 type classStatus struct {
-	Name    string `json:"name"`
-	Weight  int    `json:"weight"`
-	Waiting int    `json:"waiting"` // without those that came while the pool was held
+	Name     string `json:"name"`
+	Weight   int    `json:"weight"`
+	Waiting  int    `json:"waiting"` // also while the pool is held
+	InFlight int    `json:"in_flight"`
 }
 
 type routeStatus struct {
@@ -77,6 +78,7 @@ type routeStatus struct {
 	Cost     float64 `json:"cost"` // seconds that a request is expected to take
 	Slow     bool    `json:"slow"` // may not have all slots
 	InFlight int     `json:"in_flight"`
+	Waiting  int     `json:"waiting"` // also while the pool is held
 }
 
 // refusedStatus counts refusals by their reason.
@@ -118,10 +120,10 @@ func statusOf(name string, s admission.Snapshot) poolStatus {
 		status.Upstreams = append(status.Upstreams, upstreamStatus{u.Key, u.Ready, u.InFlight, u.Limit, u.Learned})
 	}
 	for _, c := range s.Classes {
-		status.Classes = append(status.Classes, classStatus{c.Name, c.Weight, c.Waiting})
+		status.Classes = append(status.Classes, classStatus{c.Name, c.Weight, c.Waiting, c.InFlight})
 	}
 	for _, r := range s.Routes {
-		status.Routes = append(status.Routes, routeStatus{r.Name, r.Cost.Seconds(), r.Slow, r.InFlight})
+		status.Routes = append(status.Routes, routeStatus{r.Name, r.Cost.Seconds(), r.Slow, r.InFlight, r.Waiting})
 	}
 	slices.SortFunc(status.Routes, func(a, b routeStatus) int {
 		return cmp.Or(cmp.Compare(b.Cost, a.Cost), cmp.Compare(a.Template, b.Template))

@@ -125,6 +125,9 @@ func TestMetricsShowWhatHappens(t *testing.T) {
 		`portner_in_flight{pool="measured",upstream="`+a.addr+`"} 1`,
 		`portner_limit{pool="measured",upstream="`+a.addr+`"} 1`,
 		`portner_route_in_flight{pool="measured",route="GET /item/{id}"} 1`,
+		`portner_route_waiting{pool="measured",route="GET /item/{id}"} 0`,
+		`portner_class_in_flight{class="writes",pool="measured"} 1`,
+		`portner_class_waiting{class="writes",pool="measured"} 0`,
 		`portner_route_cost_seconds{pool="measured",route="GET /item/{id}"} [0-9.e-]+`,
 		`portner_held{pool="measured"} 0`,
 	)
@@ -138,15 +141,17 @@ func TestMetricsShowWhatHappens(t *testing.T) {
 		Standing  *bool
 		Upstreams []struct{ Learned *bool }
 		Classes   []struct {
-			Name    string
-			Weight  int
-			Waiting *int
+			Name     string
+			Weight   int
+			Waiting  *int
+			InFlight int `json:"in_flight"`
 		}
 		Routes []struct {
 			Template string
 			Cost     float64
 			Slow     *bool
 			InFlight int `json:"in_flight"`
+			Waiting  *int
 		}
 		Refused map[string]int `json:"refused_total"`
 	}
@@ -160,12 +165,17 @@ func TestMetricsShowWhatHappens(t *testing.T) {
 	if len(p.Classes) != 6 || p.Classes[0].Name != "pages" || p.Classes[0].Weight != 8 || p.Classes[0].Waiting == nil {
 		t.Errorf("classes %+v", p.Classes)
 	}
+	for _, c := range p.Classes {
+		if (c.InFlight == 1) != (c.Name == "writes") {
+			t.Errorf("class %+v", c)
+		}
+	}
 	if fmt.Sprint(p.Refused) != "map[client_excess:0 held:0 queue_full:0 queue_shed:0 queue_wait:1]" {
 		t.Errorf("refused %v", p.Refused)
 	}
 	found := false
 	for _, r := range p.Routes {
-		found = found || r.Template == "GET /item/{id}" && r.InFlight == 1 && r.Cost > 0 && r.Slow != nil
+		found = found || r.Template == "GET /item/{id}" && r.InFlight == 1 && r.Cost > 0 && r.Slow != nil && r.Waiting != nil
 	}
 	if !found {
 		t.Errorf("routes %+v", p.Routes)

@@ -30,6 +30,7 @@ type route struct {
 	demand   demand              // while it was not slow
 	seen     time.Time           // of the last completion
 	inFlight int
+	waiting  int
 	running  list[Slot, *Slot] // by the time of sending
 }
 
@@ -114,7 +115,7 @@ func (c *costs) forgetOne() {
 	var oldest *route
 	looked := 0
 	for _, r := range c.routes {
-		if r.inFlight == 0 && (oldest == nil || r.seen.Before(oldest.seen)) {
+		if r.inFlight == 0 && r.waiting == 0 && (oldest == nil || r.seen.Before(oldest.seen)) {
 			oldest = r
 		}
 		if looked++; looked == 8 && oldest != nil {

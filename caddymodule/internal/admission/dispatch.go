@@ -222,7 +222,7 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
-	s := &Slot{q: q, u: u, came: t.came, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: t.share, half: t.half}
+	s := &Slot{q: q, u: u, came: t.came, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: float32(t.share), use: t.use, half: t.half}
 	s.waited, s.queued = now.Sub(q.sinceLocked(t)), t.queued+now.Sub(t.at)
 	u.learned.moved(now, u.used, false)
 	u.used++
@@ -233,6 +233,7 @@ func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
 		s.route = t.route
 		s.slow = q.costs.slow(t.route, now)
 		q.costs.sent(s)
+		s.use.inFlight++
 		t.route.running.insert(s, t.route.running.newest)
 		t.route.inFlight++
 		if t.route.inFlight == 1 {
@@ -261,12 +262,13 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 	}
 	q.rate.mark(now)
 	if s.route != nil {
+		s.use.inFlight--
 		q.leaveRouteLocked(s, now)
 		if served > 0 {
 			u.learned.served(served, u.used)
 			q.costs.learn(s, served, now)
 			if s.client != nil {
-				s.client.settle(s.expected, served, s.share)
+				s.client.settle(s.expected, served, float64(s.share))
 			}
 			u.climb(1, false)
 		}

@@ -65,6 +65,7 @@ func (q *Queue) takeLocked(t *ticket) {
 	if t.ask.Upstream == "" {
 		q.places.leave(t)
 		q.waiting--
+		t.route.waiting--
 		q.crowded.Store(q.waiting > 0)
 		if t.half {
 			q.halfWaiting--

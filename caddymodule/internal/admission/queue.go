@@ -32,6 +32,7 @@ type Queue struct {
 	crowded     atomic.Bool   // changed under mu: waiting > 0
 	work        time.Duration // mu; expected cost of those that are not held
 	heldWork    time.Duration // mu; expected cost of the held
+	uses        []*use        // mu; of cfg.Classes
 	halfUsed    int           // mu; slots out for classes that may have half of them
 	halfWaiting int           // mu; of waiting, theirs
 	crowd       crowd         // mu; the clients that wait
@@ -117,6 +118,7 @@ func (u *upstream) open() bool { return u.fit() && u.used < u.limit() }
 func New() *Queue {
 	q := &Queue{cfg: Config{}.withDefaults(), held: true}
 	q.line = newLine(q.cfg.Classes)
+	q.usesLocked()
 	return q
 }
 
@@ -128,6 +130,7 @@ func (q *Queue) Apply(cfg Config, targets []Target) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.cfg = cfg.withDefaults()
+	q.usesLocked()
 	waiting := q.emptyLocked()
 
 	known := make(map[string]*upstream, len(q.upstreams))
@@ -270,7 +273,6 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err error) {
 	now := time.Now()
 	t.ask, t.came, t.at, t.seq = ask, now, now, q.seq
-	t.half = q.halfLocked(ask)
 	q.seq++
 	if s := ask.Again; s != nil {
 		t.came, t.seq, t.waited, t.queued = s.came, s.seq, s.waited, s.queued
@@ -289,6 +291,8 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 		return true, nil, nil
 	}
 
+	t.use = q.useLocked(ask.Class)
+	t.half = t.use.half && t.use.name == ask.Class
 	t.route = q.costs.of(ask.Route, ask.Cost, now)
 	t.cost = q.costs.expected(t.route, now)
 	slow := q.costs.slow(t.route, now)
@@ -323,6 +327,7 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	}
 	t.queue(until.Sub(now))
 	q.waiting++
+	t.route.waiting++
 	q.crowded.Store(true)
 	if t.half {
 		q.halfWaiting++
@@ -332,18 +337,6 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	q.observeLocked(now)
 	q.wakeLocked()
 	return true, nil, nil
-}
-
-func (q *Queue) halfLocked(ask Ask) bool {
-	if ask.Upstream != "" {
-		return false // a probe
-	}
-	for _, c := range q.cfg.Classes {
-		if c.Name == ask.Class {
-			return c.Half
-		}
-	}
-	return false
 }
 
 // queue makes t ready to wait for at most d.

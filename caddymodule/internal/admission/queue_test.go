@@ -751,6 +751,16 @@ func checkBooks(t *testing.T, q *Queue) {
 	if clients != len(q.crowd.heavy) || back != len(q.crowd.returning) {
 		t.Errorf("%d clients and %d lines of the returning wait, known are %d and %d", clients, back, len(q.crowd.heavy), len(q.crowd.returning))
 	}
+	byClass, byRoute := 0, 0
+	for _, c := range s.Classes {
+		byClass += c.InFlight
+	}
+	for _, r := range s.Routes {
+		byRoute += r.Waiting
+	}
+	if byClass != inFlight || byRoute != q.waiting {
+		t.Errorf("%d in flight by class, %d by route; %d waiting by route, %d in all", byClass, inFlight, byRoute, q.waiting)
+	}
 	if inFlight+probes != s.InFlight {
 		t.Errorf("%d requests and %d probes in flight, %d slots out", inFlight, probes, s.InFlight)
 	}

@@ -263,6 +263,55 @@ func TestNewOnesWaitTwiceAsLongBesideTheReturning(t *testing.T) {
 	})
 }
 
+// TestStatsCountByClassAndRoute who waits and who is in flight, through a reload.
+func TestStatsCountByClassAndRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{Limit: 2, Classes: []Class{{Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}}
+		q := pool(cfg, 1)
+		seen := func() string {
+			s := q.Stats()
+			slices.SortFunc(s.Routes, func(a, b RouteState) int { return strings.Compare(a.Name, b.Name) })
+			var text []string
+			for _, c := range s.Classes {
+				text = append(text, fmt.Sprint(c.Name, " ", c.InFlight, "+", c.Waiting))
+			}
+			for _, r := range s.Routes {
+				text = append(text, fmt.Sprint(r.Name, " ", r.InFlight, "+", r.Waiting))
+			}
+			return strings.Join(text, ", ")
+		}
+		want := func(want string) {
+			t.Helper()
+			if got := seen(); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		}
+		page := mustAdmit(t, q, Ask{Class: "pages", Route: "/"})
+		robot := mustAdmit(t, q, Ask{Class: "robots", Route: "/"})
+		ctx, cancel := context.WithCancel(t.Context())
+		out := make(chan outcome, 5)
+		for i := range 5 {
+			arrive(ctx, q, "", Ask{Class: cfg.Classes[i%2].Name, Route: fmt.Sprint("/", i%3)}, out)
+		}
+		want("pages 1+3, robots 1+2, / 2+0, /0 0+2, /1 0+2, /2 0+1")
+		q.SetReady("a", false)
+		q.Apply(cfg, []Target{{Key: "a"}})
+		want("pages 1+3, robots 1+2, / 2+0, /0 0+2, /1 0+2, /2 0+1")
+		q.SetReady("a", true)
+		robot.Release()
+		page.Served()
+		synctest.Wait()
+		want("pages 1+2, robots 1+1, / 0+0, /0 1+1, /1 1+1, /2 0+1")
+		cancel()
+		for range 5 {
+			if got := <-out; got.slot != nil {
+				got.slot.Release()
+			}
+		}
+		want("pages 0+0, robots 0+0, / 0+0, /0 0+0, /1 0+0, /2 0+0")
+	})
+}
+
 func TestStatsCountTheHeldInTheirClass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,6 +1,9 @@
 package admission
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Snapshot is a consistent copy of the queue's state for readers.
 type Snapshot struct {
@@ -28,9 +31,41 @@ type UpstreamState struct {
 
 // ClassState is one class in a Snapshot.
 type ClassState struct {
-	Name    string
-	Weight  int
-	Waiting int // also while the pool is held
+	Name     string
+	Weight   int
+	Waiting  int // also while the pool is held
+	InFlight int
+}
+
+// use is what the requests of a class have in use.
+type use struct {
+	name     string
+	half     bool // Class.Half
+	inFlight int
+}
+
+// usesLocked makes the uses of the configured classes, and keeps those of before.
+func (q *Queue) usesLocked() {
+	before := q.uses
+	q.uses = nil
+	for _, c := range q.cfg.Classes {
+		u := &use{name: c.Name}
+		if i := slices.IndexFunc(before, func(u *use) bool { return u.name == c.Name }); i >= 0 {
+			u = before[i]
+		}
+		u.half = c.Half
+		q.uses = append(q.uses, u)
+	}
+}
+
+// useLocked falls back to the first class, as order.classOf does.
+func (q *Queue) useLocked(class string) *use {
+	for _, u := range q.uses {
+		if u.name == class {
+			return u
+		}
+	}
+	return q.uses[0]
 }
 
 // RouteState is what is known of a route in a Snapshot.
@@ -39,6 +74,7 @@ type RouteState struct {
 	Cost     time.Duration // expected
 	Slow     bool
 	InFlight int
+	Waiting  int // also while the pool is held
 }
 
 // Counts add up since the queue was made.
@@ -76,7 +112,7 @@ func (q *Queue) Stats() Snapshot {
 	s.Standing = q.standing.on
 	held := q.heldByClassLocked()
 	for i, c := range q.cfg.Classes {
-		state := ClassState{Name: c.Name, Weight: c.Weight, Waiting: held[i] + q.line.waiting(i)}
+		state := ClassState{Name: c.Name, Weight: c.Weight, Waiting: held[i] + q.line.waiting(i), InFlight: q.uses[i].inFlight}
 		for _, u := range q.upstreams {
 			state.Waiting += u.line.waiting(i)
 		}
@@ -84,7 +120,7 @@ func (q *Queue) Stats() Snapshot {
 	}
 	for name, r := range q.costs.routes {
 		s.Routes = append(s.Routes, RouteState{
-			Name: name, Cost: q.costs.expected(r, now), Slow: q.costs.slow(r, now), InFlight: r.inFlight,
+			Name: name, Cost: q.costs.expected(r, now), Slow: q.costs.slow(r, now), InFlight: r.inFlight, Waiting: r.waiting,
 		})
 	}
 	return s

@@ -12,6 +12,7 @@ type ticket struct {
 	route *route        // what it is expected to cost, and whether that is slow; nil: a probe
 	cost  time.Duration // expected when it was queued; what the sums count
 	stuck *upstream     // sticky: the one it waits for
+	use   *use          // of its class; nil: a probe
 	half  bool          // Class.Half
 
 	// Before other attempts: Slot.waited and Slot.queued.

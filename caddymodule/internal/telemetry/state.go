@@ -50,12 +50,10 @@ var all = []state{
 		func(s admission.Snapshot, add func(float64, ...string)) { add(float64(s.Waiting)) }),
 	gauge("portner_queue_depth", "Most requests that may be in the queue.", nil,
 		func(s admission.Snapshot, add func(float64, ...string)) { add(float64(s.Depth)) }),
-	gauge("portner_class_waiting", "Requests of a class in the queue, without those that came while the pool was held.", []string{"class"},
-		func(s admission.Snapshot, add func(float64, ...string)) {
-			for _, c := range s.Classes {
-				add(float64(c.Waiting), c.Name)
-			}
-		}),
+	gauge("portner_class_waiting", "Requests of a class in the queue, also while the pool is held.", []string{"class"},
+		classes(func(c admission.ClassState) float64 { return float64(c.Waiting) })),
+	gauge("portner_class_in_flight", "Requests of a class at the application.", []string{"class"},
+		classes(func(c admission.ClassState) float64 { return float64(c.InFlight) })),
 	gauge("portner_standing_queue", "1 while the queue does not go away and the newest requests go first.", nil,
 		func(s admission.Snapshot, add func(float64, ...string)) { add(number(s.Standing)) }),
 	gauge("portner_drain_rate", "Slots given back per second, of late.", nil,
@@ -82,6 +80,16 @@ var all = []state{
 		routes(func(r admission.RouteState) float64 { return number(r.Slow) })),
 	gauge("portner_route_in_flight", "Requests of the route at the application.", []string{"route"},
 		routes(func(r admission.RouteState) float64 { return float64(r.InFlight) })),
+	gauge("portner_route_waiting", "Requests of the route in the queue, also while the pool is held.", []string{"route"},
+		routes(func(r admission.RouteState) float64 { return float64(r.Waiting) })),
+}
+
+func classes(value func(admission.ClassState) float64) func(admission.Snapshot, func(float64, ...string)) {
+	return func(s admission.Snapshot, add func(float64, ...string)) {
+		for _, c := range s.Classes {
+			add(value(c), c.Name)
+		}
+	}
 }
 
 func upstreams(value func(admission.UpstreamState) float64) func(admission.Snapshot, func(float64, ...string)) {

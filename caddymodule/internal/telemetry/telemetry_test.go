@@ -121,6 +121,8 @@ func TestStateIsThatOfTheMoment(t *testing.T) {
 		`portner_held{pool="moment"} 0`,
 		`portner_waiting{pool="moment"} 0`,
 		`portner_class_waiting{class="pages",pool="moment"} 0`,
+		`portner_class_in_flight{class="pages",pool="moment"} 1`,
+		`portner_route_waiting{pool="moment",route="GET /"} 0`,
 		`portner_standing_queue{pool="moment"} 0`,
 		`portner_in_flight{pool="moment",upstream="a:1"} 1`,
 		`portner_limit{pool="moment",upstream="a:1"} 2`,
