@@ -558,7 +558,12 @@ func randomSchedule(t *testing.T, seed uint64) {
 	keys := []string{"a", "b", "c"}
 	limit := 1 + rnd.IntN(3)
 	targets := []Target{{Key: "a"}, {Key: "b"}, {Key: "c"}}
-	classes := []Class{{Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}}
+	most := map[string]int{"a": limit, "b": limit, "c": limit}
+	auto := seed%2 == 1
+	if auto { // c has a limit that is learned, the others have their own
+		limit, targets[0].Limit, targets[1].Limit, most["c"] = 0, limit, limit, maxLimit
+	}
+	classes := []Class{{Name: "pages", Weight: 8}, {Name: "robots", Weight: 1}, {Name: "journal", Weight: 16, Half: true}}
 	cfg := Config{Limit: limit, Wait: 2 * time.Second, Hold: 4 * time.Second, Depth: 50, Classes: classes}
 	q := New()
 	q.Apply(cfg, targets)
@@ -578,7 +583,7 @@ func randomSchedule(t *testing.T, seed uint64) {
 		case 1:
 			ask = Ask{Choose: func(k []string) string { return k[0] }}
 		}
-		ask.Client, ask.Route, ask.Class = fmt.Sprint(rnd.IntN(8)), fmt.Sprint(rnd.IntN(4)), classes[rnd.IntN(2)].Name
+		ask.Client, ask.Route, ask.Class = fmt.Sprint(rnd.IntN(8)), fmt.Sprint(rnd.IntN(4)), classes[rnd.IntN(3)].Name
 		if ask.Route == "3" {
 			work *= 5
 		}
@@ -589,6 +594,8 @@ func randomSchedule(t *testing.T, seed uint64) {
 		if rnd.IntN(4) == 0 {
 			ask.Own = time.Duration(1+rnd.IntN(4000)) * time.Millisecond
 		}
+		report := randomReport(rnd)
+		quarantine := rnd.IntN(20) == 0
 		wg.Go(func() {
 			time.Sleep(start)
 			ctx, cancel := context.WithTimeout(t.Context(), stay)
@@ -603,16 +610,23 @@ func randomSchedule(t *testing.T, seed uint64) {
 					}
 					return
 				}
-				if n := inUse[slot.Upstream()].Add(1); int(n) > limit {
-					t.Errorf("%d in flight at %s, limit %d", n, slot.Upstream(), limit)
+				if n := inUse[slot.Upstream()].Add(1); int(n) > most[slot.Upstream()] {
+					t.Errorf("%d in flight at %s, limit %d", n, slot.Upstream(), most[slot.Upstream()])
 				}
 				time.Sleep(work)
+				slot.Report(report)
+				if quarantine { // it is over by then, but nobody says so
+					slot.Quarantine(work)
+					time.Sleep(work / 2)
+				}
 				inUse[slot.Upstream()].Add(-1)
-				if work%2 == 0 {
+				if work%2 == 0 && !quarantine {
 					slot.Served()
 				}
-				slot.Release()
-				slot.Release()
+				if !quarantine {
+					slot.Release()
+					slot.Release()
+				}
 				if !again {
 					served.Add(1)
 					return
@@ -626,8 +640,8 @@ func randomSchedule(t *testing.T, seed uint64) {
 		wg.Go(func() {
 			for probing.Err() == nil {
 				if slot, err := q.Admit(probing, Ask{Upstream: key}); err == nil {
-					if n := inUse[key].Add(1); int(n) > limit {
-						t.Errorf("%d in flight at %s with a probe, limit %d", n, key, limit)
+					if n := inUse[key].Add(1); int(n) > most[key] {
+						t.Errorf("%d in flight at %s with a probe, limit %d", n, key, most[key])
 					}
 					time.Sleep(5 * time.Millisecond)
 					inUse[key].Add(-1)
@@ -639,13 +653,17 @@ func randomSchedule(t *testing.T, seed uint64) {
 	}
 	for range 100 {
 		time.Sleep(time.Duration(rnd.IntN(120)) * time.Millisecond)
-		switch rnd.IntN(4) {
+		switch rnd.IntN(5) {
 		case 0:
 			q.SetReady(keys[rnd.IntN(3)], false)
 		case 1, 2:
 			q.SetReady(keys[rnd.IntN(3)], true)
 		case 3: // one of three leaves the configuration, or all are back
 			q.Apply(cfg, targets[rnd.IntN(3):])
+		case 4: // less than before, or as much again
+			less := slices.Clone(targets)
+			less[rnd.IntN(2)].Limit = 1
+			q.Apply(cfg, less)
 		}
 		checkBooks(t, q)
 	}
@@ -668,17 +686,43 @@ func randomSchedule(t *testing.T, seed uint64) {
 	if total := served.Load() + refused.Load() + left.Load(); total != 300 {
 		t.Errorf("%d of 300 ended", total)
 	}
+	for _, k := range keys { // what the last ones said
+		s := mustAdmit(t, q, Ask{Upstream: k})
+		s.Report(Report{Ready: true, Percent: 100})
+		s.Release()
+	}
 	for range 20 { // answers that end the ramp after the last time held
 		mustAdmit(t, q, Ask{}).Served()
 	}
 	// No slot leaked: all of them can be claimed at once.
-	for range 3 * limit {
+	all := q.Stats().Limit
+	if !auto && all != 3*limit {
+		t.Errorf("%d slots in all, want %d", all, 3*limit)
+	}
+	for range all {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		if _, err := q.Admit(ctx, Ask{}); err != nil {
 			t.Errorf("a slot is missing: %v", err)
 		}
 		cancel()
 	}
+}
+
+// randomReport is what an application says of itself, seldom.
+func randomReport(rnd *rand.Rand) Report {
+	switch rnd.IntN(40) {
+	case 0:
+		return Report{Drain: true}
+	case 1:
+		return Report{Limit: 1 + rnd.IntN(5)}
+	case 2, 3:
+		return Report{Percent: 1 + rnd.IntN(100)}
+	case 4, 5:
+		return Report{Utilization: 1 + rnd.Float64()}
+	case 6, 7, 8, 9:
+		return Report{Ready: true, Percent: 100}
+	}
+	return Report{}
 }
 
 // checkBooks compares every sum that the queue keeps with what it sums up.
