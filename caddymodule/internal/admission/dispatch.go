@@ -222,8 +222,9 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
-	s := &Slot{q: q, u: u, came: t.came, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: float32(t.share), use: t.use, half: t.half}
+	s := &Slot{q: q, u: u, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: t.share, use: t.use, half: t.half}
 	s.waited, s.queued = now.Sub(q.sinceLocked(t)), t.queued+now.Sub(t.at)
+	s.past = t.past + now.Sub(t.at)
 	u.learned.moved(now, u.used, false)
 	u.used++
 	if s.half {

@@ -197,9 +197,9 @@ func (o *order) charge(t *ticket) {
 	line.clock = max(line.clock, c.start)
 	if c.key == returning {
 		// As many shares as the others have together: half.
-		t.share = 1 / float64(max(len(line.active)-1, 1))
+		t.share = 1 / float32(max(len(line.active)-1, 1))
 	}
-	c.start += cost * t.share
+	c.start += cost * float64(t.share)
 	heap.Fix(&line.active, c.index)
 }
 

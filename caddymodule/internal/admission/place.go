@@ -62,6 +62,7 @@ func (q *Queue) unplaceLocked(t *ticket) {
 // takeLocked ends the waiting of t.
 func (q *Queue) takeLocked(t *ticket) {
 	q.unplaceLocked(t)
+	t.waits = false
 	if t.ask.Upstream == "" {
 		q.places.leave(t)
 		q.waiting--

@@ -15,7 +15,7 @@ func (q *Queue) Predict(ask Ask) (wait time.Duration, ready bool) {
 	t := q.ticketLocked()
 	defer q.spareLocked(t)
 	ask.Choose, ask.Sticky = nil, false // it is asked when the request comes, once
-	t.ask, t.came, t.at, t.seq = ask, now, now, q.seq
+	t.ask, t.at, t.seq = ask, now, q.seq
 	q.places.prove(&t.ask)
 	t.route = q.costs.of(ask.Route, ask.Cost, now)
 	t.cost = q.costs.expected(t.route, now)

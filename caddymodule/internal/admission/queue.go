@@ -9,7 +9,7 @@
 // "nobody starves" means here.
 //
 // Safe for concurrent use. It does not know HTTP. All waiting is done by the
-// callers of Admit; besides them there is at most one timer.
+// callers of Admit; besides them there is a timer for each, and one more.
 package admission
 
 import (
@@ -217,15 +217,11 @@ func (q *Queue) Admit(ctx context.Context, ask Ask) (*Slot, error) {
 	}
 	defer q.forget(t)
 
-	for {
-		select {
-		case <-t.done:
-			return t.slot, t.err
-		case <-ctx.Done():
-			return nil, q.leave(t, ctx.Err())
-		case <-t.timer.C:
-			q.expire(t) // ends t, or sets the timer anew
-		}
+	select {
+	case <-t.done:
+		return t.slot, t.err
+	case <-ctx.Done():
+		return nil, q.leave(t, ctx.Err())
 	}
 }
 
@@ -272,10 +268,10 @@ func (q *Queue) arriveLocked(ask Ask) (*ticket, *Slot, error) {
 // enterLocked is arriveLocked for a ticket that is empty.
 func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err error) {
 	now := time.Now()
-	t.ask, t.came, t.at, t.seq = ask, now, now, q.seq
+	t.ask, t.at, t.seq = ask, now, q.seq
 	q.seq++
 	if s := ask.Again; s != nil {
-		t.came, t.seq, t.waited, t.queued = s.came, s.seq, s.waited, s.queued
+		t.past, t.seq, t.waited, t.queued = s.past+now.Sub(s.granted), s.seq, s.waited, s.queued
 	}
 	q.places.prove(&t.ask)
 	if ask.Upstream != "" {
@@ -286,7 +282,7 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 		case u.ahead.n == 0 && u.used < max(1, u.limit()):
 			return false, q.claimLocked(u, t, now), nil
 		}
-		t.queue(math.MaxInt64)
+		q.queueLocked(t, math.MaxInt64)
 		u.ahead.insert(t)
 		return true, nil, nil
 	}
@@ -325,7 +321,7 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 			return false, nil, r
 		}
 	}
-	t.queue(until.Sub(now))
+	q.queueLocked(t, until.Sub(now))
 	q.waiting++
 	t.route.waiting++
 	q.crowded.Store(true)
@@ -339,11 +335,13 @@ func (q *Queue) enterLocked(t *ticket, ask Ask) (waits bool, slot *Slot, err err
 	return true, nil, nil
 }
 
-// queue makes t ready to wait for at most d.
-func (t *ticket) queue(d time.Duration) {
+// queueLocked makes t ready to wait for at most d. A timer without a channel of its
+// own is a quarter of a kilobyte less for each who waits.
+func (q *Queue) queueLocked(t *ticket, d time.Duration) {
+	t.waits = true
 	if t.timer == nil {
 		t.done = make(chan struct{}, 1)
-		t.timer = time.NewTimer(d)
+		t.timer = time.AfterFunc(d, func() { q.expire(t) })
 		return
 	}
 	t.timer.Reset(d)
@@ -371,13 +369,13 @@ func (q *Queue) leave(t *ticket, err error) error {
 	return err
 }
 
-// expire refuses t if its deadline has passed: it may have moved while the timer
-// was on its way.
+// expire refuses t if its deadline has passed. It may have moved while the timer was
+// on its way, or t has ended, or waits for somebody else by now.
 func (q *Queue) expire(t *ticket) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case t.slot != nil || t.err != nil:
+	case !t.waits:
 	case time.Until(q.deadlineLocked(t)) > 0:
 		q.rearmLocked(t)
 	default:
@@ -405,7 +403,7 @@ func (q *Queue) deadlineLocked(t *ticket) time.Time {
 	} else {
 		until = q.sinceLocked(t).Add(q.waitOf(t))
 	}
-	if own := t.came.Add(t.ask.Own); t.ask.Own > 0 && own.Before(until) {
+	if own := t.at.Add(t.ask.Own - t.past); t.ask.Own > 0 && own.Before(until) {
 		return own
 	}
 	return until

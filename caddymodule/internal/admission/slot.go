@@ -7,9 +7,9 @@ import "time"
 type Slot struct {
 	q        *Queue
 	u        *upstream
-	came     time.Time // when the request arrived first
-	seq      uint64    // its place among the arrivals
+	seq      uint64 // the request's place among the arrivals
 	granted  time.Time
+	past     time.Duration // between its first arrival and granted
 	waited   time.Duration // in the queue, without the time it was held, with all attempts
 	queued   time.Duration // the same, with the time it was held
 	expected time.Duration // what it was charged

@@ -6,25 +6,26 @@ import "time"
 // except that slot and err may be read once done has said so.
 type ticket struct {
 	ask   Ask
-	came  time.Time     // first arrival
 	at    time.Time     // arrival; after another attempt, when that had failed
+	past  time.Duration // between the first arrival and at
 	seq   uint64        // place among the arrivals
 	route *route        // what it is expected to cost, and whether that is slow; nil: a probe
 	cost  time.Duration // expected when it was queued; what the sums count
 	stuck *upstream     // sticky: the one it waits for
 	use   *use          // of its class; nil: a probe
 	half  bool          // Class.Half
+	held  bool          // among the held
+	waits bool          // it has neither slot nor err, and is in one of the lists below
+	share float32       // the part of its cost that was charged
 
 	// Before other attempts: Slot.waited and Slot.queued.
 	waited, queued time.Duration
 
 	// Where it waits: among the held, as one of a client's in an order, or, a
 	// probe, ahead of an upstream.
-	held    bool
 	order   *order
 	client  *client
 	charged *client // who was charged for it when its turn came
-	share   float64 // the part of its cost that was charged
 	links[ticket]
 	branches // among the returning
 
