@@ -150,6 +150,39 @@ func TestWhatMayNotBeSharedIsFetchedSideBySide(t *testing.T) { // 4, 5.2.2.5
 	})
 }
 
+func TestNotModifiedThatIsForOneGoesToNobodyElse(t *testing.T) { // 4.3.4, 5.2.2.5, 5.2.2.7
+	for _, row := range []struct{ line, why string }{
+		{"Set-Cookie: session=his", "set-cookie"},
+		{"Cache-Control: private, max-age=60", "private"},
+		{"Cache-Control: no-store, max-age=60", "no-store"},
+	} {
+		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+			talk(t, c, Policy{}, get("/"), ok("page", "Cache-Control: max-age=1", "Etag: \"1\""))
+			time.Sleep(2 * time.Second)
+			r := get("/")
+			leader, follower := c.Lookup(&r, Policy{}), c.Lookup(&r, Policy{})
+			leader.Flight.Prepare(Header{})
+			leader.Flight.Sent()
+			got := leader.Flight.Receive(304, fields(row.line, "Etag: \"1\""))
+			name, value, _ := strings.Cut(row.line, ": ")
+			if x := give(t, c, r, got.Object, got.Note); x.body != "page" || field(x.header, name) != value {
+				t.Errorf("%s: who has asked got %+v", row.line, x)
+			}
+			if note := got.Note; note.Stored || note.Detail != row.why {
+				t.Errorf("%s: %s", row.line, note)
+			}
+			found, err := c.Follow(t.Context(), &r, Policy{}, follower)
+			if err != nil || found.Verdict != Fetch {
+				t.Fatalf("%s: who waited: %+v, %v", row.line, found, err)
+			}
+			found.Flight.Done()
+			if x := talk(t, c, Policy{}, r, ok("")); x.cached() {
+				t.Errorf("%s: who came later got %+v", row.line, x)
+			}
+		})
+	}
+}
+
 func TestLonelyKeyIsSharedAgainWhenItsAnswerMayBe(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		talk(t, c, Policy{}, get("/"), ok("", "Cache-Control: private"))

@@ -210,7 +210,7 @@ func (f *Flight) receiveNotModified(h Header, now time.Time) Received {
 		return Received{Use: Again}
 	}
 	others := f.c.store.others(o, f.request, f.c.epochs)
-	fresh := f.refreshed(o, h, now)
+	fresh, why := f.refreshed(o, h, now)
 	for _, x := range others { // 4.3.4: all with the same strong validator
 		if etag := field(h, "Etag"); strong(etag) && etag == x.etag() {
 			f.refreshed(x, h, now)
@@ -219,29 +219,42 @@ func (f *Flight) receiveNotModified(h Header, now time.Time) Received {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.object = fresh
-	f.openLocked(now)
+	switch why {
+	case "":
+		f.openLocked(now)
+	case invalidated: // says nothing of the next answer
+	default:
+		f.unshareLocked(fresh.status, now)
+	}
 	f.landLocked()
 	note := f.note()
-	note.Answered, note.Stored, note.TTL, note.Lives = 304, true, fresh.life-now.Sub(fresh.born), true
+	note.Answered, note.Stored, note.Detail, note.TTL, note.Lives = 304, why == "", why, fresh.life-now.Sub(fresh.born), true
 	return Received{Replace, fresh, note, fresh.control.own(h)}
 }
 
+// invalidated: it was invalidated since the request was sent.
+const invalidated = "invalidated"
+
 // refreshed is an object with the fields of a 304 or of an answer to HEAD,
-// stored in place of the old one where it still may be.
-func (f *Flight) refreshed(o *Object, h Header, now time.Time) *Object {
+// stored in place of the old one where it still may be; why says why it may not,
+// and then it is for nobody but the client that has asked.
+func (f *Flight) refreshed(o *Object, h Header, now time.Time) (fresh *Object, why string) {
 	f.mu.Lock()
 	sent, sentAt := f.sent, f.sentAt
 	f.mu.Unlock()
-	fresh := o.freshened(f.request, h, sentAt, now)
+	fresh = o.freshened(f.request, h, sentAt, now)
 	fresh.life = f.lifetime(fresh, now)
 	fresh.validity = f.c.validity(f.key, tagsOf(fresh.header), sent)
-	if unstorable(&f.control, f.of, fresh.status, fresh.header, &fresh.control) != "" || !f.c.epochs.valid(&fresh.validity) {
-		f.c.store.drop(o)
-	} else {
-		f.c.store.put(fresh, nil, f.c.epochs)
-		f.c.counts.stored.Add(1)
+	if why = unstorable(&f.control, f.of, fresh.status, fresh.header, &fresh.control); why == "" && !f.c.epochs.valid(&fresh.validity) {
+		why = invalidated
 	}
-	return fresh
+	if why != "" {
+		f.c.store.drop(o)
+		return fresh, why
+	}
+	f.c.store.put(fresh, nil, f.c.epochs)
+	f.c.counts.stored.Add(1)
+	return fresh, ""
 }
 
 // receiveHead lets an answer to HEAD freshen what GET has stored (RFC 9111
