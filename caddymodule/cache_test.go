@@ -474,6 +474,31 @@ func TestNobodyPoisonsOrDeceives(t *testing.T) {
 	}
 }
 
+// TestFieldThatDoesNotGoOnTellsNoVariantsApart: what Connection names stays at the
+// door, so that the application answers those who send it as if they had not.
+func TestFieldThatDoesNotGoOnTellsNoVariantsApart(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Vary", "Accept-Language")
+			fmt.Fprintf(w, "in %q", r.Header.Get("Accept-Language"))
+		})
+		d := open(t, "app_proxy "+a.addr+" {\ncache"+direct+"}")
+		conn, err := net.Dial("tcp", d.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nAccept-Language: da\r\nConnection: close, accept-language\r\n\r\n", d.addr)
+		if text, _ := io.ReadAll(conn); !strings.Contains(string(text), `in ""`) || !strings.Contains(string(text), "detail=vary") {
+			t.Errorf("%s", text)
+		}
+		if _, text := ask(t, d.url, "Accept-Language", "da"); text != `in "da"` {
+			t.Errorf("who wants Danish got %s", text)
+		}
+	})
+}
+
 func TestAnswerThatBreaksOffIsNotKept(t *testing.T) {
 	eachWay(t, func(t *testing.T, direct string) {
 		var asked atomic.Int32

@@ -136,21 +136,17 @@ func (k *keeper) judged() http.Header {
 	return k.header
 }
 
+// made reports whether the application saw a field of its request in another form
+// than the client has sent it, or not at all: whoever lists it in Connection must
+// not have the page of those who send none stored under his own.
 func (k *keeper) made(name string) bool {
 	switch name {
 	case "X-Forwarded-Proto", "X-Forwarded-Host":
 		return false // the key has them
-	}
-	return replaced(name) || k.x.front.cfg.Caching.Made != nil && k.x.front.cfg.Caching.Made(name)
-}
-
-// replaced reports whether front makes a field of the request anew.
-func replaced(name string) bool {
-	switch name {
-	case "X-Forwarded-For", "Forwarded", "X-Request-Id", "X-Request-Start", "Via":
+	case "Via":
 		return true
 	}
-	return false
+	return k.x.onward.Drops(name) || k.x.front.cfg.Caching.Made != nil && k.x.front.cfg.Caching.Made(name)
 }
 
 // Write implements http.ResponseWriter.
