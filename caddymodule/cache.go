@@ -2,6 +2,9 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 
 	"github.com/portner/portner/caddymodule/internal/front"
 )
@@ -50,12 +55,43 @@ func (h *Handler) caches() *cachePlan {
 }
 
 // caching is the front's part of it.
-func (h *Handler) caching() front.Caching {
-	c := front.Caching{Cache: h.pool.current, Background: background, Made: h.makes()}
+func (h *Handler) caching(way string) front.Caching {
+	c := front.Caching{Cache: h.pool.current, Background: background, Way: way, Made: h.makes()}
 	if h.Cache != nil {
 		c.All, c.Stale = true, time.Duration(h.Cache.Stale)
 	}
 	return c
+}
+
+// way names all by which two handlers of one pool may get different answers to the
+// same request; empty: nothing is changed. It must be called before the transport
+// is loaded.
+func (h *Handler) way() (string, error) {
+	rp := h.ReverseProxy
+	var transport struct{ Protocol string }
+	raw := rp.TransportRaw
+	if raw != nil {
+		if err := json.Unmarshal(raw, &transport); err != nil {
+			return "", fmt.Errorf("app_proxy: transport: %w", err)
+		}
+	}
+	if transport.Protocol == "http" { // how it is sent, not what
+		raw = nil
+	}
+	changes, err := json.Marshal(struct {
+		Headers   *headers.Handler `json:",omitempty"`
+		Rewrite   *rewrite.Rewrite `json:",omitempty"`
+		Files     string           `json:",omitempty"`
+		Transport json.RawMessage  `json:",omitempty"` // FastCGI has a root and an environment
+	}{rp.Headers, rp.Rewrite, h.SendfileRoot, raw})
+	if err != nil {
+		return "", fmt.Errorf("app_proxy: cache: %w", err)
+	}
+	if string(changes) == "{}" {
+		return "", nil
+	}
+	sum := sha256.Sum256(changes)
+	return hex.EncodeToString(sum[:16]), nil
 }
 
 // makes tells the request fields that header_up changes: what depends on them is

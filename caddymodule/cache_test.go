@@ -425,6 +425,53 @@ func TestReloadKeepsWhatIsKept(t *testing.T) {
 	}
 }
 
+// TestHandlersOfAPoolKeepTheirOwnPages: one of them asks the application otherwise, or
+// changes what it says. A write that came by one of them is seen by all.
+func TestHandlersOfAPoolKeepTheirOwnPages(t *testing.T) {
+	for _, words := range []string{"header_up X-Skin dark", "rewrite /dark{uri}", "header_down X-Skin dark"} {
+		t.Run(words, func(t *testing.T) {
+			var writes atomic.Int32
+			a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == "POST" {
+					writes.Add(1)
+					return
+				}
+				w.Header().Set("Cache-Control", "max-age=60")
+				fmt.Fprintf(w, "%s %s, %d", r.URL.Path, r.Header.Get("X-Skin"), writes.Load())
+			})
+			d := open(t, `@dark header Skin-Of dark
+			app_proxy @dark `+a.addr+` {
+				cache
+				`+words+`
+			}
+			app_proxy `+a.addr+` {
+				cache
+			}`)
+			page := func(whose string) string {
+				res, text := ask(t, d.url+"/page", "Skin-Of", whose)
+				return res.Header.Get("X-Skin") + text
+			}
+			for n := range 2 {
+				dark, light := page("dark"), page("light")
+				if dark == light || page("dark") != dark || page("light") != light {
+					t.Errorf("after %d writes: %q, %q", n, dark, light)
+				}
+				if want := fmt.Sprintf(", %d", n); !strings.HasSuffix(dark, want) || !strings.HasSuffix(light, want) {
+					t.Errorf("after %d writes: %q, %q", n, dark, light)
+				}
+				res, err := d.do(t.Context(), "POST", "/page", strings.NewReader("{}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				res.Body.Close()
+			}
+			if n := a.served.Load(); n != 6 {
+				t.Errorf("%d requests reached the application, want 6", n)
+			}
+		})
+	}
+}
+
 func TestNobodyPoisonsOrDeceives(t *testing.T) {
 	n := newNews(t)
 	d := open(t, "app_proxy "+n.addr+" {\ncache\n}")

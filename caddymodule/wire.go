@@ -33,6 +33,10 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	targets := targetsOf(rp.Upstreams)
 	checks := rp.HealthChecks
 
+	way, err := h.way()
+	if err != nil {
+		return generation{}, err
+	}
 	transport, firstByte, err := h.loadTransport(ctx)
 	if err != nil {
 		return generation{}, err
@@ -65,7 +69,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		Ready:   &h.pool.ready,
 		Memory:  buffers,
 		Error:   failure(ctx),
-		Caching: h.caching(),
+		Caching: h.caching(way),
 
 		Journaling: h.journaling(ctx),
 

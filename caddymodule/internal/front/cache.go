@@ -24,6 +24,9 @@ type Caching struct {
 	All bool
 	// Stale is how long beyond its lifetime an object may stand in for an error.
 	Stale time.Duration
+	// Way names what the handler changes on the way to the application and back, where
+	// others of the pool may change other things: their pages are not each other's.
+	Way string
 	// Made reports whether the application sees a field of its request in another
 	// form than the client has sent it, beside those that front makes itself; nil: none.
 	Made func(name string) bool
@@ -140,7 +143,9 @@ func (x *exchange) key(r *http.Request) httpcache.Key {
 			host = h + " " + host
 		}
 	}
-	return httpcache.NewKey(scheme, host, r.URL.RequestURI())
+	key := httpcache.NewKey(scheme, host, r.URL.RequestURI())
+	key.Way = x.front.cfg.Caching.Way
+	return key
 }
 
 // follow waits for another's answer where the cache says so, as long as the client

@@ -165,7 +165,7 @@ func (d *disk) files() (names []string, err error) {
 func digestOf(k Key) digest {
 	var room [512]byte
 	b := room[:0]
-	for _, s := range [...]string{k.Scheme, k.Host, k.URI} {
+	for _, s := range [...]string{k.Scheme, k.Host, k.URI, k.Way} {
 		b = append(append(b, s...), 0)
 	}
 	sum := sha256.Sum256(b)

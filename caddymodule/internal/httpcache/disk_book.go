@@ -37,7 +37,7 @@ type book struct {
 }
 
 const (
-	bookMagic = "portner cache 2\n"
+	bookMagic = "portner cache 3\n"
 	saltSize  = 32
 	bootSize  = 48
 	bookHead  = 256

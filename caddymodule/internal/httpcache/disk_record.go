@@ -10,7 +10,7 @@ import (
 // uvarints, texts and lists begin with their length.
 
 func appendObject(b []byte, o *Object) []byte {
-	for _, s := range [...]string{o.key.Scheme, o.key.Host, o.key.URI} {
+	for _, s := range [...]string{o.key.Scheme, o.key.Host, o.key.URI, o.key.Way} {
 		b = appendText(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(o.status))
@@ -116,7 +116,7 @@ func (d *decoder) fields() Header {
 func decodeObject(payload []byte) (*Object, error) {
 	d := &decoder{rest: payload}
 	o := &Object{filed: true}
-	o.key = Key{d.text(), d.text(), d.text()}
+	o.key = Key{d.text(), d.text(), d.text(), d.text()}
 	o.status = int(d.number())
 	o.received, o.born = time.Unix(0, d.signed()), time.Unix(0, d.signed())
 	o.life = time.Duration(d.signed())

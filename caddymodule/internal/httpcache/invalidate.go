@@ -42,6 +42,7 @@ type validity struct {
 	marks []uint32 // of its key and tags
 }
 
+// key is the mark of all ways to a URI.
 func (e *epochs) key(k Key) uint32 { return e.mark(0, k.Scheme, k.Host, k.URI) }
 
 // tag is the mark of a tag; a tag is never taken for a key, but for their hash.

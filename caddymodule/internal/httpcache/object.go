@@ -41,7 +41,7 @@ func (o *Object) Status() int { return o.status }
 // Size is how many bytes it occupies. Bodies that several objects share count
 // for each.
 func (o *Object) Size() int64 {
-	n := int64(objectOverhead + len(o.key.Host) + len(o.key.URI))
+	n := int64(objectOverhead + len(o.key.Host) + len(o.key.URI) + len(o.key.Way))
 	for name, v := range o.header {
 		n += int64(len(name)) + 40
 		for _, s := range v {

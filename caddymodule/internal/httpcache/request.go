@@ -13,6 +13,7 @@ type Key struct {
 	Scheme string // http or https
 	Host   string // in lower case, without the scheme's default port
 	URI    string // path and query as sent; begins with '/'
+	Way    string // what else the answer depends on; invalidation reaches all ways to a URI
 }
 
 // NewKey makes the key of a request. uri is the path and query exactly as they
@@ -28,7 +29,7 @@ func NewKey(scheme, host, uri string) Key {
 	if uri == "" || uri[0] == '?' {
 		uri = "/" + uri
 	}
-	return Key{scheme, host, uri}
+	return Key{Scheme: scheme, Host: host, URI: uri}
 }
 
 // lowerASCII leaves other letters alone: Unicode has a K of its own that

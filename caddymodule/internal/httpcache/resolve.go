@@ -10,7 +10,8 @@ import (
 func resolve(base Key, ref string) (Key, bool) {
 	ref, _, _ = strings.Cut(ref, "#")
 	if strings.HasPrefix(ref, "/") && !strings.HasPrefix(ref, "//") {
-		return Key{base.Scheme, base.Host, ref}, true
+		base.URI = ref
+		return base, true
 	}
 	u, err := url.Parse(ref)
 	if err != nil {
@@ -24,5 +25,7 @@ func resolve(base Key, ref string) (Key, bool) {
 	if u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return Key{}, false
 	}
-	return NewKey(u.Scheme, u.Host, u.RequestURI()), true
+	key := NewKey(u.Scheme, u.Host, u.RequestURI())
+	key.Way = base.Way
+	return key, true
 }
