@@ -30,14 +30,19 @@ func onDisk(t testing.TB, dir string, cfg Config, bytes int64) *Cache {
 }
 
 // killed is the folder as it is now, as another process finds it if this one is
-// killed.
+// killed. A file that the writer takes away meanwhile is a reason to look again.
 func killed(t testing.TB, dir string) string {
 	t.Helper()
-	now := filepath.Join(t.TempDir(), "cache")
-	if err := os.CopyFS(now, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
+	for {
+		now := filepath.Join(t.TempDir(), "cache")
+		err := os.CopyFS(now, os.DirFS(dir))
+		if err == nil {
+			return now
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
 	}
-	return now
 }
 
 // withDisk runs a test in a bubble, with a cache on disk.
