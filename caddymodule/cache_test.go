@@ -786,6 +786,56 @@ func TestWriteOfAClientThatLeftInvalidates(t *testing.T) {
 	})
 }
 
+// TestWriteIsSeenInACacheThatCameMeanwhile: a reload gives the pool another cache
+// while the application is at it.
+func TestWriteIsSeenInACacheThatCameMeanwhile(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		for name, before := range map[string]string{"the first": "", "one with a disk": "cache"} {
+			var writes atomic.Int32
+			entered, leave := make(chan bool), make(chan bool)
+			a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == "POST" {
+					entered <- true
+					<-leave
+					writes.Add(1)
+					w.Header().Set("Portner-Invalidate", "tag=front, url=/latest?n=1")
+					return
+				}
+				w.Header().Set("Cache-Control", "max-age=60")
+				if r.URL.Path == "/" {
+					w.Header().Set("Cache-Tag", "front")
+				}
+				fmt.Fprint(w, writes.Load())
+			})
+			folder := t.TempDir() // goes after the door
+			d := open(t, "app_proxy "+a.addr+" {\n"+before+direct+"}")
+			gone := make(chan bool)
+			go func() {
+				defer close(gone)
+				if res, err := d.do(t.Context(), "POST", "/post?x", strings.NewReader("{}")); err == nil {
+					res.Body.Close()
+				}
+			}()
+			<-entered
+			d.load("app_proxy " + a.addr + " {\ncache {\ndisk 8MiB " + folder + "\n}" + direct + "}")
+			paths := []string{"/", "/latest?n=1", "/post?x"}
+			for _, path := range paths {
+				if _, text := ask(t, d.url+path); text != "0" {
+					t.Fatalf("%s: %s", path, text)
+				}
+			}
+			close(leave)
+			<-gone
+			for _, path := range paths {
+				eventually(t, name+" shows the write: "+path, func() bool {
+					_, text := ask(t, d.url+path)
+					return text == "1"
+				})
+			}
+		}
+	})
+}
+
 // TestDoorSaysWhatCouldBeKept: by what the application has answered, not by what it
 // has said.
 func TestDoorSaysWhatCouldBeKept(t *testing.T) {

@@ -143,7 +143,7 @@ func (x *exchange) key(r *http.Request) httpcache.Key {
 			host = h + " " + host
 		}
 	}
-	key := httpcache.NewKey(scheme, host, r.URL.RequestURI())
+	key := httpcache.NewKey(scheme, host, x.targetOf(r))
 	key.Way = x.front.cfg.Caching.Way
 	return key
 }

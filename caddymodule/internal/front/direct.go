@@ -55,7 +55,7 @@ func (x *exchange) direct(w http.ResponseWriter, r *http.Request) error {
 func (x *exchange) compose(r *http.Request) {
 	out := &x.request
 	*out = upstream.Request{
-		Method: r.Method, Target: r.URL.RequestURI(), Host: r.Host,
+		Method: r.Method, Target: x.targetOf(r), Host: r.Host,
 		Header: r.Header, Drop: &x.onward, Extra: x.onward.made,
 		Length: x.body.size, Fresh: !repeatable(r),
 	}

@@ -46,6 +46,7 @@ type exchange struct {
 	body  *body           // nil: the body streams
 	last  io.Closer       // the last answer, where it is not at its end; may be nil
 
+	target  string // path and query as they go on; targetOf has it
 	onward  onward // fields of the request as the application sees them
 	trusted bool   // what the client says of who is behind it counts
 	request upstream.Request
@@ -119,6 +120,14 @@ func (x *exchange) prepare(r *http.Request) {
 	if r.Header["Cookie"] != nil {
 		x.front.cfg.Places.hide(r.Header)
 	}
+}
+
+// targetOf is the request's target, made once: with a query it allocates.
+func (x *exchange) targetOf(r *http.Request) string {
+	if x.target == "" {
+		x.target = r.URL.RequestURI()
+	}
+	return x.target
 }
 
 // trusts reports whether to believe what the client says of who is behind it.
