@@ -668,6 +668,64 @@ func TestOperatorPurges(t *testing.T) {
 	}
 }
 
+// TestPageBehindAnotherHopIsInvalidatedByItsAddress: by the one that browsers know, which
+// a trusted hop tells beside the host that it asks for.
+func TestPageBehindAnotherHopIsInvalidatedByItsAddress(t *testing.T) {
+	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" {
+			w.Header().Set(r.URL.Query().Get("by"), r.URL.Query().Get("say"))
+			return
+		}
+		w.Header().Set("Cache-Control", "max-age=60")
+		fmt.Fprintf(w, "%s for %s", r.Host, r.Header.Get("X-Forwarded-Host"))
+	})
+	d, admin := openWithAdmin(t, "app_proxy "+a.addr+" {\nname news\ncache\ntrusted_proxies 127.0.0.1\n}")
+	send := func(method, path, host string) (string, string) {
+		r, _ := http.NewRequestWithContext(t.Context(), method, d.url+path, nil)
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("X-Forwarded-Host", host)
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		text, _ := io.ReadAll(res.Body)
+		return cacheStatus(res), string(text)
+	}
+	const page, site, other = "https://news.example.com/p", "news.example.com", "other.example.com"
+	for _, forget := range []func(){
+		func() {
+			res, err := client.Post(admin+"/app_proxy/purge", "application/json", strings.NewReader(`{"urls": ["`+page+`"]}`))
+			if err != nil || res.StatusCode != 200 {
+				t.Fatal(res, err)
+			}
+			res.Body.Close()
+		},
+		func() { send("POST", "/post?by=Location&say="+page, site) },
+		func() { send("POST", "/post?by=Content-Location&say=p", site) },
+		func() { send("POST", "/post?by=Portner-Invalidate&say=url="+page, site) },
+		func() { send("POST", "/p", site) },
+	} {
+		for _, host := range []string{site, other} {
+			send("GET", "/p", host)
+			if status, text := send("GET", "/p", host); !strings.Contains(status, "hit") || text != d.addr+" for "+host {
+				t.Fatalf("%s: %q, %s", host, text, status)
+			}
+		}
+		forget()
+		if status, _ := send("GET", "/p", site); strings.Contains(status, "hit") {
+			t.Errorf("still there: %s", status)
+		}
+		if status, _ := send("GET", "/p", other); !strings.Contains(status, "hit") {
+			t.Errorf("another site lost its page: %s", status)
+		}
+	}
+	// Who asks without naming a host is told something else, and keeps it for himself.
+	if _, text := ask(t, d.url+"/p"); text != d.addr+" for "+d.addr {
+		t.Errorf("without a forwarded host: %q", text)
+	}
+}
+
 // TestRangesAndConditionsOverHTTP2 asks by HTTP/2 without TLS, which Caddy speaks.
 func TestRangesAndConditionsOverHTTP2(t *testing.T) {
 	n := newNews(t)

@@ -128,10 +128,11 @@ func (x *exchange) cacheRequest(r *http.Request) httpcache.Request {
 }
 
 // key names what the application is asked for, by all that tells it the host and
-// the scheme. What a trusted proxy says of them goes into the key beside what the
-// request itself says, because the application may look at either.
+// the scheme. What a trusted proxy says of the host is what browsers know, and what
+// invalidations name; what the request itself says is part of the way, because the
+// application may look at either.
 func (x *exchange) key(r *http.Request) httpcache.Key {
-	scheme, host := "http", r.Host
+	scheme, host, way := "http", r.Host, x.front.cfg.Caching.Way
 	if r.TLS != nil {
 		scheme = "https"
 	}
@@ -140,11 +141,11 @@ func (x *exchange) key(r *http.Request) httpcache.Key {
 			scheme = strings.ToLower(s)
 		}
 		if h := last(r.Header["X-Forwarded-Host"], true); h != "" && h != host {
-			host = h + " " + host
+			host, way = h, way+" "+host
 		}
 	}
 	key := httpcache.NewKey(scheme, host, x.targetOf(r))
-	key.Way = x.front.cfg.Caching.Way
+	key.Way = way
 	return key
 }
 

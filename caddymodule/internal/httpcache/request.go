@@ -11,7 +11,7 @@ import (
 // under the address of another.
 type Key struct {
 	Scheme string // http or https
-	Host   string // in lower case, without the scheme's default port
+	Host   string // as browsers know it, in lower case, without the scheme's default port
 	URI    string // path and query as sent; begins with '/'
 	Way    string // what else the answer depends on; invalidation reaches all ways to a URI
 }
