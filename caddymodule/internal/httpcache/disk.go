@@ -342,8 +342,9 @@ func (o *Object) useFor(now time.Time) time.Duration {
 func writable(all []selector) bool {
 	for _, s := range all {
 		switch {
-		case s.name == "Accept", s.name == "Origin", s.name == "User-Agent", s.name == "X-Requested-With", s.name == "Save-Data":
-		case strings.HasPrefix(s.name, "Accept-"), strings.HasPrefix(s.name, "Sec-"):
+		case s.name == "Accept", s.name == "Accept-Charset", s.name == "Accept-Encoding", s.name == "Accept-Language":
+		case s.name == "Origin", s.name == "User-Agent", s.name == "X-Requested-With", s.name == "Save-Data":
+		case strings.HasPrefix(s.name, "Sec-"): // scripts cannot set them
 		default:
 			return false
 		}

@@ -424,8 +424,8 @@ func TestWhatWaitsToBeWrittenIsReplacedToo(t *testing.T) {
 func TestNoSecretIsWritten(t *testing.T) {
 	withDisk(t, Config{}, 8<<20, func(t *testing.T, c *Cache, dir string) {
 		const shared = "Cache-Control: public, max-age=600"
-		for i, r := range []Request{get("/a", "Cookie: id=secret"), get("/b", "Authorization: secret"), get("/c", "X-Key: secret")} {
-			talk(t, c, Policy{}, r, ok("page", shared, "Vary: "+[]string{"Cookie", "Authorization", "X-Key"}[i]))
+		for i, r := range []Request{get("/a", "Cookie: id=secret"), get("/b", "Authorization: secret"), get("/c", "X-Key: secret"), get("/f", "Accept-Token: secret")} {
+			talk(t, c, Policy{}, r, ok("page", shared, "Vary: "+[]string{"Cookie", "Authorization", "X-Key", "Accept-Token"}[i]))
 		}
 		talk(t, c, Policy{}, get("/d"), ok("page", shared, "Set-Cookie: id=secret"))
 		talk(t, c, Policy{}, get("/e", "Cookie: id=secret", "Authorization: secret"), ok("page", shared))

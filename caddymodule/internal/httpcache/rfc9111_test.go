@@ -68,6 +68,10 @@ var reuses = []reuse{
 	{section: "4.1", rule: "of what is accepted", first: a("Accept-Encoding: gzip, br"), second: a("Accept-Encoding: gzip, br;q=0"), answer: a("Cache-Control: max-age=60", "Vary: Accept-Encoding")},
 	{section: "4.1", rule: "weights keep it apart", first: a("Accept-Encoding: gzip, br"), second: a("Accept-Encoding: gzip;q=0.5, br"), answer: a("Cache-Control: max-age=60", "Vary: Accept-Encoding")},
 	{section: "4.1", rule: "case and space of languages do not count", first: a("Accept-Language: en, de"), second: a("Accept-Language: EN,DE"), answer: a("Cache-Control: max-age=60", "Vary: Accept-Language"), cached: true},
+	{section: "4.1", rule: "but those of fields that only begin so", first: a("Accept-Profile: Ann B"), second: a("Accept-Profile: annb"), answer: a("Cache-Control: max-age=60", "Vary: Accept-Profile")},
+	{section: "4.1", rule: "nor those of a parameter", first: a("Accept: text/html;profile=\"A B\""), second: a("Accept: text/html;profile=\"a b\""), answer: a("Cache-Control: max-age=60", "Vary: Accept")},
+	{section: "4.1", rule: "nor the space in its quotes", first: a("Accept: text/html;profile=\"A B\""), second: a("Accept: text/html;profile=\"AB\""), answer: a("Cache-Control: max-age=60", "Vary: Accept")},
+	{section: "4.1", rule: "case and space of types do not count", first: a("Accept: text/html; q=0.5, text/*"), second: a("Accept: Text/HTML;q=0.5,text/*"), answer: a("Cache-Control: max-age=60", "Vary: Accept"), cached: true},
 	{section: "4.1", rule: "their order does", first: a("Accept-Language: en, de"), second: a("Accept-Language: de, en"), answer: a("Cache-Control: max-age=60", "Vary: Accept-Language")},
 
 	// 4.2.1, 4.2.2: lifetime.

@@ -53,8 +53,10 @@ func selects(s []selector, request Header) bool {
 //
 //   - Lines become one (RFC 9110 5.3).
 //   - Accept-Encoding becomes the set of what is acceptable, unless weights rank it.
-//   - In the other Accept fields space and case do not count (RFC 9110 12.5). Order
-//     does: RFC 9110 12.5.4 knows of applications that prefer the first.
+//   - In Accept, Accept-Charset and Accept-Language space does not count, nor the case
+//     of what stands before a parameter (RFC 9110 12.5). Order does: RFC 9110 12.5.4
+//     knows of applications that prefer the first. Other fields that begin with Accept
+//     are somebody else's, and mean what he says.
 func normalise(dst []byte, name string, h Header) []byte {
 	lines := h[name]
 	if len(lines) == 0 {
@@ -66,7 +68,8 @@ func normalise(dst []byte, name string, h Header) []byte {
 		}
 	}
 	dst = append(dst, ':')
-	if strings.HasPrefix(name, "Accept") {
+	switch name {
+	case "Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language":
 		return appendList(dst, lines)
 	}
 	for i, line := range lines {
@@ -88,10 +91,18 @@ func appendList(dst []byte, lines []string) []byte {
 		if len(dst) > from {
 			dst = append(dst, ',')
 		}
+		parameter := false
 		for i := 0; i < len(member); i++ {
 			switch c := member[i]; {
+			case c == '"' && quotedEnd(member[i:]) > 0:
+				end := i + quotedEnd(member[i:])
+				dst = append(dst, member[i:end]...)
+				i = end - 1
+			case c == ';':
+				parameter = true
+				dst = append(dst, c)
 			case c == ' ' || c == '\t':
-			case 'A' <= c && c <= 'Z':
+			case 'A' <= c && c <= 'Z' && !parameter:
 				dst = append(dst, c+'a'-'A')
 			default:
 				dst = append(dst, c)
