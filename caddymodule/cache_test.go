@@ -156,6 +156,26 @@ func TestRouteMayForbidKeeping(t *testing.T) {
 	}
 }
 
+func TestCacheSaysThatItStoodAside(t *testing.T) {
+	eachWay(t, func(t *testing.T, direct string) {
+		n := newNews(t)
+		d := open(t, "app_proxy "+n.addr+" {\nroute GET /item {\ncache 1m\n}\nroute GET /no {\ncache off\n}"+direct+"}")
+		for _, row := range []struct{ method, path, want string }{
+			{"POST", "/post", "Portner; fwd=method"}, {"GET", "/no", "Portner; fwd=bypass"}, {"GET", "/other", "Portner; fwd=bypass"},
+			{"HEAD", "//item", "Portner; fwd=bypass"},
+		} {
+			res, err := d.do(t.Context(), row.method, row.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if got := res.Header["Cache-Status"]; len(got) != 1 || got[0] != row.want {
+				t.Errorf("%s %s: %q, want %q", row.method, row.path, got, row.want)
+			}
+		}
+	})
+}
+
 func TestStampedeReachesTheApplicationOnce(t *testing.T) {
 	eachWay(t, func(t *testing.T, direct string) {
 		const clients = 100

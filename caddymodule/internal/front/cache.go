@@ -42,8 +42,12 @@ var errOnlyIfCached = errors.New("the client wants nothing that is not in the ca
 // lookUp is the cache's part of a request. Either it answers, or it returns the
 // writer and the request to go on with: those of a flight where this one leads.
 func (x *exchange) lookUp(w http.ResponseWriter, r *http.Request, send Sender) (_ http.ResponseWriter, _ *http.Request, done bool, err error) {
-	cache, policy, ok := x.keeps(r)
-	if !ok {
+	cache, policy, aside := x.keeps(r)
+	if cache == nil {
+		return w, r, false, nil
+	}
+	if aside != "" {
+		httpcache.Note{Forward: aside}.AddTo(w.Header())
 		return w, r, false, nil
 	}
 	if r.Header["Cookie"] != nil {
@@ -86,29 +90,31 @@ func (x *exchange) use(w http.ResponseWriter, r *http.Request, cache *httpcache.
 	return w, r, false, nil
 }
 
-// keeps reports whether the request is the cache's business. What a route permits
-// is for its own paths: an answer under //item/1 is not kept as that of /item/{id}.
-func (x *exchange) keeps(r *http.Request) (*httpcache.Cache, httpcache.Policy, bool) {
+// keeps is the pool's cache, nil where there is none, and what the route permits.
+// aside says in a word of RFC 9211 why the request is not its business; empty: it
+// is. What a route permits is for its own paths: an answer under //item/1 is not kept
+// as that of /item/{id}.
+func (x *exchange) keeps(r *http.Request) (_ *httpcache.Cache, _ httpcache.Policy, aside string) {
 	c := &x.front.cfg.Caching
-	policy, cache := httpcache.Policy{Stale: c.Stale}, c.get()
-	if cache == nil || r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return nil, policy, false
-	}
-	rt := x.route
+	policy, cache, rt := httpcache.Policy{Stale: c.Stale}, c.get(), x.route
 	switch {
+	case cache == nil:
+		return nil, policy, ""
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return cache, policy, "method"
 	case rt == nil || rt.Policy.Cache == 0:
 		if !c.All {
-			return nil, policy, false
+			return cache, policy, "bypass"
 		}
 	case rt.Policy.Cache < 0:
-		return nil, policy, false
+		return cache, policy, "bypass"
 	default:
 		policy.TTL = rt.Policy.Cache
 	}
 	if rt != x.front.cfg.Routes.AsSent(r.Method, r.URL.EscapedPath()) {
-		return nil, policy, false
+		return cache, policy, "bypass"
 	}
-	return cache, policy, true
+	return cache, policy, ""
 }
 
 func (c *Caching) get() *httpcache.Cache {
