@@ -199,6 +199,7 @@ func (c *Cache) Follow(ctx context.Context, r *Request, p Policy, found Found) (
 		if o, ok := f.shared(r); ok {
 			c.counts.collapsed.Add(1)
 			found.Note.Collapsed = true
+			found.Note.TTL, found.Note.Lives = -o.state(time.Now(), c.epochs).stale, true
 			return Found{Verdict: Hit, Object: o, Note: found.Note}, nil
 		}
 		var tired *Flight

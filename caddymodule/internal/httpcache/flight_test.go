@@ -183,6 +183,24 @@ func TestNotModifiedThatIsForOneGoesToNobodyElse(t *testing.T) { // 4.3.4, 5.2.2
 	}
 }
 
+func TestWhoWaitedIsToldHowLongItIsFresh(t *testing.T) { // 9211 2.5
+	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
+		r := get("/")
+		for _, want := range []string{"Portner; fwd=uri-miss; collapsed; ttl=60", "Portner; fwd=stale; collapsed; ttl=60"} {
+			leader, follower := c.Lookup(&r, Policy{}).Flight, c.Lookup(&r, Policy{})
+			leader.Sent()
+			leader.Receive(200, fields("Cache-Control: max-age=60"))
+			found, err := c.Follow(t.Context(), &r, Policy{}, follower)
+			if got := found.Note.String(); err != nil || got != want {
+				t.Errorf("got %s, want %s; %v", got, want, err)
+			}
+			leader.Write([]byte("x"))
+			leader.End(nil)
+			time.Sleep(70 * time.Second)
+		}
+	})
+}
+
 func TestLonelyKeyIsSharedAgainWhenItsAnswerMayBe(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, c *Cache) {
 		talk(t, c, Policy{}, get("/"), ok("", "Cache-Control: private"))
