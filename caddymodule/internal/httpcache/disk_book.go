@@ -28,12 +28,20 @@ type book struct {
 	path string
 
 	mu     sync.Mutex
-	file   *os.File
+	file   bookFile
 	boot   [bootSize]byte
 	clean  bool // mu; all that was written is synced
 	all    uint64
 	closed bool  // mu; nobody needs it any more
 	err    error // mu; the first one
+}
+
+// bookFile is what a book needs of its *os.File.
+type bookFile interface {
+	io.ReadWriteCloser
+	io.WriterAt
+	Sync() error
+	Truncate(size int64) error
 }
 
 const (
@@ -201,7 +209,8 @@ func (b *book) enterAll(e *epochs) uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := e.clock.Load() + 1
-	b.clean, b.all = false, now
+	b.touchLocked()
+	b.all = now
 	b.writeLocked(b.head(), 0)
 	e.clock.Store(now)
 	return now
