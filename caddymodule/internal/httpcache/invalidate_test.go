@@ -199,16 +199,16 @@ func TestNoReaderSeesWhatAWriteHasReplaced(t *testing.T) {
 		rounds = 500
 	}
 	c := mustNew(t, Config{Bytes: 1 << 20})
-	var contended atomic.Int64
+	var met meetings
 	for round := range rounds {
-		interleave(t, c, uint64(round), &contended)
+		interleave(t, c, uint64(round), &met)
 		if t.Failed() {
 			t.Fatalf("round %d", round)
 		}
 	}
 	s := c.Stats()
-	t.Logf("%+v, %d contended", s, contended.Load())
-	if contended.Load() == 0 || s.Hits == 0 || s.Collapsed == 0 || s.Stale == 0 || s.Stored == 0 || s.Flights != 0 {
+	t.Logf("%+v, %d overtaken, %d confirmed", s, met.overtaken.Load(), met.confirmed.Load())
+	if met.overtaken.Load() == 0 || met.confirmed.Load() == 0 || s.Hits == 0 || s.Collapsed == 0 || s.Stale == 0 || s.Stored == 0 || s.Flights != 0 {
 		t.Errorf("the rounds did not meet every case: %+v", s)
 	}
 }
@@ -219,17 +219,23 @@ type site struct {
 	done    atomic.Int64 // the newest write whose answer was given
 	soft    atomic.Int64 // likewise; the older is stale, and may be of use
 
-	contended *atomic.Int64 // times that one was overtaken
+	met *meetings
 }
 
-func interleave(t *testing.T, c *Cache, seed uint64, contended *atomic.Int64) {
+// meetings are how often something happened that Stats do not have.
+type meetings struct {
+	overtaken atomic.Int64 // others were sent in the place of who waited for a slot
+	confirmed atomic.Int64 // a stored page was still good
+}
+
+func interleave(t *testing.T, c *Cache, seed uint64, met *meetings) {
 	uri := fmt.Sprint("/", seed%50)
 	how := Invalidation{Tag: "page" + uri}
 	if seed%2 == 0 {
 		how = Invalidation{URL: uri}
 	}
 	c.Invalidate(get(uri).Key, how) // of the round before
-	s := &site{contended: contended}
+	s := &site{met: met}
 	var wg sync.WaitGroup
 	for g := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, g))
@@ -269,7 +275,7 @@ func (s *site) read(t *testing.T, c *Cache, r Request, rng *rand.Rand) {
 		pause(rng)
 		if overtaken := false; rng.IntN(2) == 0 { // it waits for a slot
 			if again, overtaken = found.Flight.Rejoin(found.Note); overtaken {
-				s.contended.Add(1)
+				s.met.overtaken.Add(1)
 				found, err = c.Follow(t.Context(), &r, p, again)
 				continue
 			}
@@ -298,6 +304,8 @@ func (s *site) lead(t *testing.T, c *Cache, r Request, f *Flight, rng *rand.Rand
 		}
 		return
 	}
+	least, asks := s.bound(), Header{}
+	f.Prepare(asks)
 	f.Sent()
 	pause(rng)
 	shown := strconv.FormatInt(s.version.Load(), 10)
@@ -309,11 +317,19 @@ func (s *site) lead(t *testing.T, c *Cache, r Request, f *Flight, rng *rand.Rand
 	case 2:
 		lines[0] = "Cache-Control: max-age=60, stale-while-revalidate=60"
 	}
-	got := f.Receive(200, fields(lines...))
+	status := 200
+	if field(asks, "If-None-Match") == `"`+shown+`"` {
+		status = 304
+	}
+	got := f.Receive(status, fields(lines...))
 	pause(rng)
-	if got.Use == Keep {
+	switch got.Use {
+	case Keep:
 		f.Write([]byte(shown))
 		f.End(nil)
+	case Replace:
+		s.met.confirmed.Add(1)
+		s.check(t, c, r, got.Object, least)
 	}
 }
 
