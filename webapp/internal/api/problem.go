@@ -70,6 +70,8 @@ func said(err error) (detail, discussion string) {
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
 		return store.ErrUnavailable.Error(), ""
+	case errors.Is(err, store.ErrBusy):
+		return "Too many are asking for this at once. Try again in a moment.", ""
 	case errors.Is(err, session.ErrLogin):
 		return "This takes a token: Authorization: Bearer … from POST /api/v1/tokens.", ""
 	case errors.Is(err, store.ErrWrongSecret):

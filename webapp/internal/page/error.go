@@ -9,6 +9,7 @@ import (
 
 	"github.com/portner/portner/webapp/internal/news"
 	"github.com/portner/portner/webapp/internal/session"
+	"github.com/portner/portner/webapp/internal/store"
 )
 
 type errorView struct {
@@ -41,6 +42,8 @@ func (p *Pages) WriteError(c echo.Context, status int, err error) error {
 		v.Heading, v.Advice = "That is not possible", refusal.Why
 	case status == http.StatusMethodNotAllowed:
 		v.Advice = "This page can only be read."
+	case errors.Is(err, store.ErrBusy):
+		v.Heading, v.Advice = "Too many are asking for this at once", "Please try again in a moment."
 	case status == http.StatusServiceUnavailable:
 		v.Heading, v.Advice = "We will be back in a moment", "The site cannot reach its database. Please try again."
 	case status >= 500:

@@ -93,6 +93,9 @@ func (f *form) blame(c echo.Context, err error) (status int) {
 	case errors.As(err, &fast):
 		f.Problem, status = "That was too fast. Please try again "+soon(fast.Wait)+".", http.StatusTooManyRequests
 		c.Response().Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(fast.Wait.Seconds()))))
+	case errors.Is(err, store.ErrBusy):
+		f.Problem, status = "Too many are doing this at once. Please try again in a moment.", http.StatusServiceUnavailable
+		c.Response().Header().Set("Retry-After", "1")
 	case errors.Is(err, store.ErrNameTaken):
 		f.wrong("name", "is somebody else's already")
 		status = http.StatusConflict

@@ -28,7 +28,7 @@ const statusClientGone = 499
 func answerError(log *zap.Logger, pages *page.Pages) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
 		status := statusOf(err, c.Request())
-		if status >= 500 {
+		if status >= 500 && !errors.Is(err, store.ErrBusy) { // of that the line of the request says enough
 			report(log, c, err)
 		}
 		if c.Response().Committed || status == statusClientGone {
@@ -106,7 +106,7 @@ func statusOf(err error, r *http.Request) int {
 		return http.StatusBadRequest // the body ended before its length
 	case errors.Is(err, context.Canceled), r.Context().Err() != nil:
 		return statusClientGone
-	case errors.Is(err, store.ErrUnavailable):
+	case isAny(err, store.ErrUnavailable, store.ErrBusy):
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

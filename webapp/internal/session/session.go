@@ -194,8 +194,8 @@ func (s *Sessions) load(c echo.Context, key string, kind store.SessionKind) erro
 }
 
 // Login checks name and password, ends the session the browser had, and
-// starts a new one. store.ErrWrongSecret, or a *store.TooFast for whoever has
-// guessed too often.
+// starts a new one. store.ErrWrongSecret, a *store.TooFast for whoever has
+// guessed too often, or store.ErrBusy when too many log in at once.
 func (s *Sessions) Login(c echo.Context, name, password string) (*news.User, error) {
 	u, err := s.check(c, name, password)
 	if err != nil {
@@ -269,6 +269,10 @@ func (s *Sessions) EndToken(c echo.Context) error {
 	return s.store.EndSession(c.Request().Context(), of(c).key)
 }
 
+// checkTimeout is how long somebody waits to hear whether his password is right.
+// Few wait before him (store.ErrBusy); this is for a machine that stands still.
+const checkTimeout = 10 * time.Second
+
 // check counts the attempt before it is made, so that many at once are many.
 func (s *Sessions) check(c echo.Context, name, password string) (news.User, error) {
 	from := address(c)
@@ -279,10 +283,15 @@ func (s *Sessions) check(c echo.Context, name, password string) (news.User, erro
 	if err := s.logins.try(maxLoginsFrom, from); err != nil {
 		return news.User{}, err
 	}
-	ctx := context.WithoutCancel(c.Request().Context()) // whoever leaves before the answer has still asked
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), checkTimeout) // whoever leaves before the answer has still asked
+	defer cancel()
 	u, err := s.store.CheckPassword(ctx, name, password)
-	if err == nil {
+	switch {
+	case err == nil:
 		s.logins.forget(pair)
+	case errors.Is(err, store.ErrBusy): // nothing was tried
+		s.logins.back(pair)
+		s.logins.back(from)
 	}
 	return u, err
 }

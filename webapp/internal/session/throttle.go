@@ -74,6 +74,16 @@ func (t *throttle) shrink(now time.Time) {
 	}
 }
 
+// back takes an attempt back that came to nothing by no fault of who made it.
+func (t *throttle) back(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if had, ok := t.seen[key]; ok && had.n > 0 {
+		had.n--
+		t.seen[key] = had
+	}
+}
+
 func (t *throttle) forget(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -55,7 +55,7 @@ type Store struct {
 	read    *sql.DB
 	w, r    *base
 	trusted *trusted
-	gate    chan struct{} // one place per computation of argon2id
+	gate    *gate         // one place per computation of argon2id
 	wal     *checkpointer // nil for PostgreSQL
 
 	changes chan *change
@@ -76,7 +76,7 @@ const busyTimeout = 5 * time.Second
 // of a PostgreSQL database (postgres://…).
 func Open(ctx context.Context, where string, log *zap.Logger) (_ *Store, err error) {
 	s := &Store{
-		log: log, trusted: newTrusted(), gate: make(chan struct{}, maxDerivations),
+		log: log, trusted: newTrusted(), gate: &gate{places: maxDerivations, most: maxDeriving},
 		changes: make(chan *change, 10*maxShared), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	open := s.openSQLite

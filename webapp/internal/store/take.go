@@ -51,7 +51,7 @@ func (s *Store) authenticate(ctx context.Context, name, secret string) (fresh st
 	case stored.secret == "":
 		return "", ErrWrongSecret // a person, who has a password and no string
 	}
-	return "", s.verify(ctx, stored.secret, secret)
+	return "", s.verifyString(ctx, stored.secret, secret)
 }
 
 const (
@@ -104,7 +104,7 @@ func (s *Store) newcomer(w *work, p *news.Post, fresh string) error {
 		return err
 	}
 	if found { // somebody was faster with the same name
-		return s.verify(w.ctx, stored.secret, p.Secret)
+		return s.verifyString(w.ctx, stored.secret, p.Secret)
 	}
 	_, err = w.exec("add user", addUser, p.By, fresh, "", w.now.UnixMilli())
 	return err
