@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/pbkdf2"
@@ -70,19 +71,30 @@ func (s *Store) sealString(ctx context.Context, secret string) (string, error) {
 	return sealAt(secret, stringTime, stringMemory), nil
 }
 
-// verify returns nil, ErrWrongSecret, or an error about what is stored.
-func (s *Store) verify(ctx context.Context, stored, secret string) error {
+// verifyLogin is nil when the site opens to a secret, else ErrWrongSecret or an
+// error about what is stored. Whoever it is, even nobody, a password and a string
+// of the simulator are derived, so that the time says nothing: the second is 2 ms.
+func (s *Store) verifyLogin(ctx context.Context, stored seals, secret string) error {
 	leave, err := s.gate.enter(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	return verify(stored, secret)
+	asPassword := verify(cmp.Or(stored.password, blind()), secret)
+	asString := verify(cmp.Or(stored.secret, blindString()), secret)
+	if stored.password != "" {
+		return asPassword
+	}
+	return asString
 }
 
 // verifyString is nil when a string of the simulator is the stored one, else
-// ErrWrongSecret or an error about what is stored. It waits for nobody who logs in.
+// ErrWrongSecret or an error about what is stored. It waits for nobody who logs
+// in. People have no such string: "".
 func (s *Store) verifyString(ctx context.Context, stored, secret string) error {
+	if stored == "" {
+		return ErrWrongSecret
+	}
 	leave, err := s.gate.enter(ctx, true)
 	if err != nil {
 		return err
@@ -101,19 +113,17 @@ func sealAt(secret string, time, memory uint32) string {
 		encoding.EncodeToString(salt), encoding.EncodeToString(key))
 }
 
-// blind is checked where there is no such user, so that the answer takes as
-// long as for one whose password is wrong.
-var blind = sync.OnceValue(func() string { return seal(rand.Text()) })
+// What is checked where there is no password, or no string of the simulator:
+// nobody knows what they were derived from.
+var (
+	blind       = sync.OnceValue(func() string { return seal(rand.Text()) })
+	blindString = sync.OnceValue(func() string { return sealAt(rand.Text(), stringTime, stringMemory) })
+)
 
 var errDamaged = errors.New("store: a user's stored secret is damaged or in a form that this program does not know")
 
-// verify compares in constant time. An empty stored string is a user who has
-// no password of this sort: no secret is right.
+// verify compares in constant time.
 func verify(stored, secret string) error {
-	if stored == "" {
-		verify(blind(), secret)
-		return ErrWrongSecret
-	}
 	scheme, _, _ := strings.Cut(strings.TrimPrefix(stored, "$"), "$")
 	derive := map[string]func(part []string, secret string) (got, want []byte, err error){
 		"argon2id":      deriveArgon,
@@ -164,21 +174,14 @@ func derivePBKDF(part []string, secret string) (got, want []byte, err error) {
 	return got, want, err
 }
 
-// seals are what is stored of somebody's passwords.
+// seals are what is stored of somebody's passwords. The password opens the site;
+// where there is none, the string does. POST /post is opened by the simulator's
+// string alone, and that stays good when its user sets a password: nothing
+// that the simulator sends may be lost.
 type seals struct {
 	known    bool   // there is such a user
 	secret   string // of the simulator's string; "" for people who registered
 	password string // "" until one is set
-}
-
-// forLogin is what opens the site. POST /post is opened by the simulator's
-// string alone, and that stays good when its user sets a password: nothing
-// that the simulator sends may be lost.
-func (s seals) forLogin() string {
-	if s.password != "" {
-		return s.password
-	}
-	return s.secret
 }
 
 func (s *Store) sealed(ctx context.Context, name string) (stored seals, err error) {

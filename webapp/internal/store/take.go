@@ -48,8 +48,6 @@ func (s *Store) authenticate(ctx context.Context, name, secret string) (fresh st
 		return "", err
 	case !stored.known:
 		return s.sealString(ctx, secret)
-	case stored.secret == "":
-		return "", ErrWrongSecret // a person, who has a password and no string
 	}
 	return "", s.verifyString(ctx, stored.secret, secret)
 }
