@@ -359,6 +359,21 @@ func TestPanicIsAnsweredAndLogged(t *testing.T) {
 	}
 }
 
+func TestBusyStoreIs503WithRetryAfterAndNoFault(t *testing.T) {
+	s := start(t)
+	e := s.srv.Handler().(*echo.Echo)
+	for _, path := range []string{"/busy", "/api/v1/busy"} {
+		e.GET(path, func(echo.Context) error { return store.ErrBusy })
+		got := s.get(t, path)
+		if got.status != 503 || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "at once") || strings.Contains(got.body, "database") {
+			t.Errorf("%s: %d %v %s", path, got.status, got.header, got.body)
+		}
+	}
+	if lines := s.logs.FilterMessage("request failed").All(); len(lines) != 0 {
+		t.Errorf("logged %+v", lines)
+	}
+}
+
 func TestBodyThatBreaksOffIsNotStored(t *testing.T) {
 	s := start(t)
 	r, w := io.Pipe()

@@ -45,6 +45,7 @@ func with(t *testing.T, test func(t *testing.T, s site)) {
 			status := http.StatusInternalServerError
 			for known, number := range map[error]int{
 				ErrLogin: 401, store.ErrWrongSecret: 403, ErrForged: 400, store.ErrTooFast: 429, store.ErrNameTaken: 409,
+				store.ErrBusy: 503,
 			} {
 				if errors.Is(err, known) {
 					status = number
@@ -277,6 +278,36 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 			if want := map[bool]int{true: 403, false: 429}[i < 2]; a.status != want {
 				t.Fatalf("name %d: %d", i, a.status)
 			}
+		}
+	})
+}
+
+// Who is turned away because too many log in has not tried.
+func TestLoginThatIsNotCheckedIsNoAttempt(t *testing.T) {
+	with(t, func(t *testing.T, s site) {
+		answers := make(chan answer, 60)
+		for i := range cap(answers) {
+			go func() {
+				answers <- s.do(t, "POST", "/login", login(fmt.Sprint("user", i), "guess"), "X-Real-Ip", fmt.Sprint("192.0.2.", i))
+			}()
+		}
+		checked, busy := 0, 0
+		for range cap(answers) {
+			switch a := <-answers; a.status {
+			case 403:
+				checked++
+			case 503:
+				busy++
+			default:
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		}
+		tried := 0
+		for _, had := range s.sessions.logins.seen {
+			tried += had.n
+		}
+		if busy == 0 || tried != 2*checked { // by name and by address
+			t.Errorf("%d checked and %d not, %d attempts counted", checked, busy, tried)
 		}
 	})
 }

@@ -105,6 +105,24 @@ func TestWhoLeavesTheGateKeepsNoPlace(t *testing.T) {
 		if err != nil || g.used != 1 || len(g.urgent)+len(g.patient) > 0 {
 			t.Fatalf("%d places used, %d wait, %v", g.used, len(g.urgent)+len(g.patient), err)
 		}
+		for range 100 { // the place comes when somebody has just left
+			ctx, cancel := context.WithCancel(t.Context())
+			answered := make(chan error)
+			go func() {
+				leave, err := g.enter(ctx, true)
+				if err == nil {
+					leave()
+				}
+				answered <- err
+			}()
+			synctest.Wait()
+			cancel()
+			one()
+			<-answered
+			if one, err = g.enter(t.Context(), false); err != nil || g.used != 1 {
+				t.Fatalf("%d places used, %v", g.used, err)
+			}
+		}
 		one()
 	})
 }

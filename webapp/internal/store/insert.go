@@ -285,7 +285,8 @@ func (w *work) move(id news.ID, how func(*news.Standing)) error {
 
 const (
 	addWords  = `INSERT INTO items_words (rowid, title, body) SELECT id, title, body FROM items WHERE seq > (SELECT seq FROM words_upto)`
-	moveWords = `UPDATE words_upto SET seq = (SELECT max(seq) FROM items)`
+	addHeads  = `INSERT INTO heads_words (rowid, title, body) SELECT id, title, body FROM items WHERE heads = 1 AND seq > (SELECT heads FROM words_upto)`
+	moveWords = `UPDATE words_upto SET (seq, heads) = (SELECT max(seq), max(seq) FROM items)`
 )
 
 // makeFound brings new items into the search. fts5 writes out what it has
@@ -296,11 +297,12 @@ func (w *work) makeFound() error {
 		return nil
 	}
 	w.unfound = false
-	if _, err := w.exec("add to the search", addWords); err != nil {
-		return err
+	for _, text := range []string{addHeads, addWords, moveWords} {
+		if _, err := w.exec("add to the search", text); err != nil {
+			return err
+		}
 	}
-	_, err := w.exec("add to the search", moveWords)
-	return err
+	return nil
 }
 
 // makeAllFound comes before a text changes: the search forgets the old words

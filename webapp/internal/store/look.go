@@ -30,7 +30,7 @@ const (
 // writeTexts and readTexts are what every site asks all the time; SQLite
 // prepares them at the start.
 var (
-	writeTexts = []string{lastSeq, findRoots, readSeal, addUser, addItem, findAwaited, readStandings, moveReplied, addWords, moveWords}
+	writeTexts = []string{lastSeq, findRoots, readSeal, addUser, addItem, findAwaited, readStandings, moveReplied, addHeads, addWords, moveWords}
 	readTexts  = []string{readLatest, readItem, readItems, readThread, readBelow, readSeal, readSession, readMarks}
 )
 

@@ -50,13 +50,14 @@ var (
 
 // Store is an open database. Close it.
 type Store struct {
-	log     *zap.Logger
-	write   *sql.DB // SQLite: one connection; PostgreSQL: the same as read
-	read    *sql.DB
-	w, r    *base
-	trusted *trusted
-	gate    *gate         // one place per computation of argon2id
-	wal     *checkpointer // nil for PostgreSQL
+	log      *zap.Logger
+	write    *sql.DB // SQLite: one connection; PostgreSQL: the same as read
+	read     *sql.DB
+	w, r     *base
+	trusted  *trusted
+	gate     *gate         // one place per computation of argon2id
+	searches *gate         // and one per search
+	wal      *checkpointer // nil for PostgreSQL
 
 	changes chan *change
 	closing chan struct{} // closed when the writer is to end
@@ -76,7 +77,7 @@ const busyTimeout = 5 * time.Second
 // of a PostgreSQL database (postgres://…).
 func Open(ctx context.Context, where string, log *zap.Logger) (_ *Store, err error) {
 	s := &Store{
-		log: log, trusted: newTrusted(), gate: &gate{places: maxDerivations, most: maxDeriving},
+		log: log, trusted: newTrusted(), gate: &gate{places: maxDerivations, most: maxDeriving}, searches: &gate{places: maxSearches, most: maxSearching},
 		changes: make(chan *change, 10*maxShared), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	open := s.openSQLite

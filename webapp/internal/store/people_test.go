@@ -742,7 +742,5 @@ func TestItemOfAnOlderProcessIsFoundAndEdited(t *testing.T) {
 			t.Errorf("%s: %+v, %v", words, p, err)
 		}
 	}
-	if _, err := s.write.Exec("INSERT INTO items_words (items_words, rank) VALUES ('integrity-check', 1)"); err != nil {
-		t.Errorf("the search is damaged: %v", err)
-	}
+	checkWords(t, s)
 }

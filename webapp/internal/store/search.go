@@ -7,13 +7,15 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/portner/portner/webapp/internal/news"
 )
 
 // SQLite reads its index in the order that is wanted, last first, and stops
-// when there are enough. PostgreSQL's has no order: what it finds has to be
+// when there are enough. It has one of everything and one of what heads a
+// thread, or a word of comments alone would be looked up in each of them. PostgreSQL's has no order: what it finds has to be
 // fetched and sorted, which for a word of every other text is the whole table.
 // So there the last items are looked through first, and searchIndex asks the
 // index for a bounded part at a time. Nothing here is left to the planner, which
@@ -23,9 +25,9 @@ import (
 // 4096 ids and whether it heads a thread, so that of a word it reads only what
 // is in the blocks that are asked for. "id + 0" keeps the primary key out.
 const (
-	searchSQLite = `SELECT %columns FROM items_words w JOIN items i ON i.id = w.rowid
-		WHERE items_words MATCH $1 AND w.rowid < $2 AND i.state = 0 AND ($3 = 0 OR i.heads = 1)
-		ORDER BY w.rowid DESC LIMIT $4 OFFSET $5`
+	searchSQLite = `SELECT %columns FROM %words w JOIN items i ON i.id = w.rowid
+		WHERE %words MATCH $1 AND w.rowid < $2 AND i.state = 0
+		ORDER BY w.rowid DESC LIMIT $3 OFFSET $4`
 	searchLast = `SELECT %columns FROM (SELECT * FROM items WHERE id < $2 ORDER BY id DESC LIMIT 500) AS i
 		WHERE i.words @@ plainto_tsquery('simple', $1) AND i.state = 0 AND ($3::bigint = 0 OR i.heads = 1)
 		ORDER BY i.id DESC LIMIT $4 OFFSET $5`
@@ -47,8 +49,12 @@ const (
 	lastFound = `to_json(ARRAY(SELECT id FROM found WHERE state = 0 AND ($3::bigint = 0 OR heads = 1) ORDER BY id DESC LIMIT $4))::text`
 )
 
-// searchTexts are asked first; by whether it is PostgreSQL.
-var searchTexts = map[bool]string{false: withColumns(searchSQLite), true: withColumns(searchLast)}
+// What is asked first, of PostgreSQL; of SQLite it is all, by what is wanted.
+var (
+	searchFirst = withColumns(searchLast)
+	searchItems = withColumns(strings.ReplaceAll(searchSQLite, "%words", "items_words"))
+	searchHeads = withColumns(strings.ReplaceAll(searchSQLite, "%words", "heads_words"))
+)
 
 func withColumns(text string) string {
 	return strings.Replace(text, "%columns", prefixed("i.", columns), 1)
@@ -67,7 +73,7 @@ type Query struct {
 const maxWords = 16
 
 // Search finds living items that hold all words, last first. Without a word
-// it finds nothing.
+// it finds nothing. ErrBusy when too many search at once.
 func (s *Store) Search(ctx context.Context, q Query) (Part, error) {
 	words := strings.FieldsFunc(q.Words, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsNumber(r) })
 	if len(words) == 0 {
@@ -86,14 +92,16 @@ func (s *Store) Search(ctx context.Context, q Query) (Part, error) {
 	}
 	q.Limit = min(q.Limit, maxLimit)
 	words = words[:min(len(words), maxWords)]
-	asked := strings.Join(words, " ")
-	if !s.r.postgres {
-		asked = `"` + strings.Join(words, `" "`) + `"` // quoted, or AND and NEAR would be operators
+	leave, err := s.searchTurn(ctx)
+	if err != nil {
+		return Part{}, err
 	}
-	items, err := many(ctx, at{base: s.r}, "search", scanItems(), searchTexts[s.r.postgres], asked, before, number(q.Heads), q.Limit+1, q.Skip)
-	if err == nil && s.r.postgres && len(items) <= q.Limit {
-		items, err = s.searchOn(ctx, wanted{words: asked, before: before, heads: number(q.Heads), most: q.Skip + q.Limit + 1}, q.Skip)
+	defer leave()
+	find := s.findSQLite
+	if s.r.postgres {
+		find = s.findPostgres
 	}
+	items, err := find(ctx, q, words, before)
 	if err != nil {
 		return Part{}, err
 	}
@@ -103,6 +111,45 @@ func (s *Store) Search(ctx context.Context, q Query) (Part, error) {
 		p.Next = strconv.FormatInt(int64(p.Items[q.Limit-1].ID), 10)
 	}
 	return p, nil
+}
+
+// Bounds of all searches of a process. A search for common words reads much of
+// an index, and SQLite has four readers, whom every page needs.
+const (
+	maxSearches  = 2
+	maxSearching = 8           // wait
+	searchWait   = time.Second // in vain; then who asks is told so, and the others get their turn
+)
+
+// searchTurn waits for one. ErrBusy when there are too many before.
+func (s *Store) searchTurn(ctx context.Context) (leave func(), err error) {
+	wait, cancel := context.WithTimeout(ctx, searchWait)
+	defer cancel()
+	leave, err = s.searches.enter(wait, false)
+	if err != nil && ctx.Err() == nil {
+		return nil, ErrBusy
+	}
+	return leave, err
+}
+
+// findSQLite gives one item more than is wanted, where there is one, as
+// findPostgres does.
+func (s *Store) findSQLite(ctx context.Context, q Query, words []string, before news.ID) ([]news.Item, error) {
+	text := searchItems
+	if q.Heads {
+		text = searchHeads
+	}
+	asked := `"` + strings.Join(words, `" "`) + `"` // quoted, or AND and NEAR would be operators
+	return many(ctx, at{base: s.r}, "search", scanItems(), text, asked, before, q.Limit+1, q.Skip)
+}
+
+func (s *Store) findPostgres(ctx context.Context, q Query, words []string, before news.ID) ([]news.Item, error) {
+	asked := strings.Join(words, " ")
+	items, err := many(ctx, at{base: s.r}, "search", scanItems(), searchFirst, asked, before, number(q.Heads), q.Limit+1, q.Skip)
+	if err != nil || len(items) > q.Limit {
+		return items, err
+	}
+	return s.searchOn(ctx, wanted{words: asked, before: before, heads: number(q.Heads), most: q.Skip + q.Limit + 1}, q.Skip)
 }
 
 // wanted is what is asked of PostgreSQL's index.

@@ -3,9 +3,12 @@ package store
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/portner/portner/webapp/internal/news"
 )
@@ -159,4 +162,128 @@ func TestBlocksAreAskedForByTheIndexOfWords(t *testing.T) {
 	if got := plan("server"); !strings.Contains(got, "Bitmap Index Scan on items_words (actual rows=0") || strings.Contains(got, "Seq Scan") {
 		t.Errorf("a word that the last block does not have:\n%s", got)
 	}
+}
+
+// checkWords compares the indexes of SQLite with the texts.
+func checkWords(t *testing.T, s *Store) {
+	t.Helper()
+	for _, index := range []string{"items_words", "heads_words"} {
+		if _, err := s.write.Exec("INSERT INTO " + index + " (" + index + ", rank) VALUES ('integrity-check', 1)"); err != nil {
+			t.Errorf("%s is damaged: %v", index, err)
+		}
+	}
+}
+
+// Who leaves comments out does not wait until all of them have been looked at.
+func TestHeadsHaveAnIndexOfTheirOwn(t *testing.T) {
+	s := fresh(t)
+	crowd(t, s, 1)
+	join(t, s, 1, "bob")
+	id := submit(t, s, "bob", news.Draft{Kind: news.Story, Title: "gatekeeper"})
+	if err := s.Edit(t.Context(), "bob", id, news.Draft{Title: "doorkeeper"}); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, "bob", news.Draft{Kind: news.Comment, Parent: id, Text: "doorman"})
+	for word, want := range map[string]int{"even": 0, "gatekeeper": 0, "doorkeeper": 1, "doorman": 0} {
+		if word == "even" {
+			want = rowsOf(t, s, "SELECT count(*) FROM items WHERE heads = 1 AND body LIKE '% even%'")
+		}
+		if n := rowsOf(t, s, "SELECT count(*) FROM heads_words WHERE heads_words MATCH $1", word); n != want {
+			t.Errorf("%s is in %d, want %d", word, n, want)
+		}
+	}
+	if plan := explain(t, s, searchHeads, 4); !strings.Contains(searchHeads, "FROM heads_words") || strings.Contains(plan, "items_words") {
+		t.Errorf("heads are found by %s", plan)
+	}
+	checkWords(t, s)
+}
+
+// A process of the version before knows nothing of the second index: it takes
+// in, finds and edits while one of this version runs.
+func TestHeadOfAnOlderProcessIsFoundAmongHeads(t *testing.T) {
+	s := fresh(t)
+	join(t, s, 1, "ann")
+	take(t, s, story(1))
+	older := func(query string, args ...any) { t.Helper(); set(t, s, query, args...) }
+	for i, word := range []string{"gatekeeper", "doorman"} {
+		older(`INSERT INTO items (seq, id, kind, parent, root, author, title, body, url, created_at, heads)
+			VALUES ($1, $2, 'story', 0, $2, 'ann', $3, '', '', $4, 1)`, i+2, int64(news.FirstOwnID)+int64(i), word, time.Now().UnixMilli())
+		older(addWords)
+		older("UPDATE words_upto SET seq = (SELECT max(seq) FROM items)")
+	}
+	older("UPDATE items SET title = 'doorkeeper' WHERE title = 'gatekeeper'")
+	take(t, s, story(2))
+	for words, want := range map[string]string{"gatekeeper": "", "doorkeeper": fmt.Sprint(news.FirstOwnID), "doorman": fmt.Sprint(news.FirstOwnID + 1), "story": "2 1"} {
+		p, err := s.Search(t.Context(), Query{Words: words, Heads: true})
+		if got := idsOf(p.Items); err != nil || got != want {
+			t.Errorf("%s: %s, want %s; %v", words, got, want, err)
+		}
+	}
+	checkWords(t, s)
+}
+
+// A database that was filled before heads had an index.
+func TestHeadsOfAnOlderDatabaseAreFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "news.db")
+	s := open(t, path)
+	take(t, s, story(1), comment(2, 1), story(3))
+	for _, query := range []string{"DROP TRIGGER heads_words_new", "DROP TRIGGER heads_words_out", "ALTER TABLE words_upto DROP COLUMN heads",
+		"DROP TABLE heads_words", "DROP VIEW items_heads", "DELETE FROM goose_db_version WHERE version_id = 6"} {
+		set(t, s, query)
+	}
+	s.Close()
+	s = open(t, path)
+	take(t, s, story(4))
+	for words, want := range map[string]string{"story": "4 3 1", "comment": ""} {
+		p, err := s.Search(t.Context(), Query{Words: words, Heads: true})
+		if got := idsOf(p.Items); err != nil || got != want {
+			t.Errorf("%s: %s, want %s; %v", words, got, want, err)
+		}
+	}
+	checkWords(t, s)
+}
+
+func TestNoMoreThanTwoSearchAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := fresh(t)
+		take(t, s, story(1))
+		var held []func()
+		for range 2 {
+			leave, err := s.searchTurn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, leave)
+		}
+		answers := make(chan error, 100)
+		search := func() {
+			p, err := s.Search(t.Context(), Query{Words: "story"})
+			if err == nil && len(p.Items) != 1 {
+				err = fmt.Errorf("found %v", p.Items)
+			}
+			answers <- err
+		}
+		for range maxSearching + 1 {
+			go search()
+		}
+		synctest.Wait()
+		if len(answers) != 1 {
+			t.Fatalf("%d are turned away at once", len(answers))
+		}
+		wantErr(t, "one too many", <-answers, ErrBusy)
+		if _, err := s.List(t.Context(), Listing{}); err != nil {
+			t.Errorf("another page meanwhile: %v", err)
+		}
+		time.Sleep(searchWait)
+		for range maxSearching {
+			wantErr(t, "waited in vain", <-answers, ErrBusy)
+		}
+		go search()
+		synctest.Wait()
+		held[0]()
+		if err := <-answers; err != nil {
+			t.Errorf("whose turn it is: %v", err)
+		}
+		held[1]()
+	})
 }
