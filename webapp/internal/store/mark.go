@@ -18,6 +18,8 @@ const (
 	dropMark  = `DELETE FROM marks WHERE name = $1 AND what = $2 AND item = $3`
 	dropFlags = `DELETE FROM marks WHERE what = 'flag' AND item = $1`
 	setState  = `UPDATE items SET state = $2 WHERE id = $1`
+	// What a poll offers goes where it goes, but what was deleted stays so.
+	setOptions = `UPDATE items SET state = $2 WHERE parent = $1 AND kind = 'pollopt' AND state <> 2`
 )
 
 // Marks are what somebody has done with an item.
@@ -117,7 +119,7 @@ func (s *Store) Flag(ctx context.Context, name string, id news.ID, on bool) erro
 			return err
 		}
 		if on && it.State == news.Alive && it.Flags+1 >= news.FlagsToKill {
-			if _, err := w.exec("kill item", setState, id, news.Dead); err != nil {
+			if err := w.setState(it, news.Dead); err != nil {
 				return err
 			}
 		}
@@ -168,12 +170,11 @@ func (s *Store) Kill(ctx context.Context, name string, id news.ID, dead bool) er
 		case it.State == news.Deleted:
 			return &news.Refusal{Why: "This has been deleted."}
 		case dead:
-			_, err := w.exec("kill item", setState, id, news.Dead)
 			w.touch(it.Tags()...)
-			return err
+			return w.setState(it, news.Dead)
 		}
 		w.touch(news.Everything) // it comes back wherever it was
-		if _, err := w.exec("revive item", setState, id, news.Alive); err != nil {
+		if err := w.setState(it, news.Alive); err != nil {
 			return err
 		}
 		if _, err := w.exec("forget flags", dropFlags, id); err != nil {
@@ -181,6 +182,19 @@ func (s *Store) Kill(ctx context.Context, name string, id news.ID, dead bool) er
 		}
 		return w.move(id, func(st *news.Standing) { st.Flags = 0 })
 	})
+}
+
+// setState makes an item, and what it offers where it is a poll, dead or alive.
+func (w *work) setState(it news.Item, to news.State) error {
+	if _, err := w.exec("set state", setState, it.ID, to); err != nil {
+		return err
+	}
+	w.touch(news.UserTag(it.By))
+	if it.Kind != news.Poll {
+		return nil
+	}
+	_, err := w.exec("set state of options", setOptions, it.ID, to)
+	return err
 }
 
 // before reads who wants something, of which item, and what his mark is now.

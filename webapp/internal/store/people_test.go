@@ -297,6 +297,66 @@ func TestPollCountsChoices(t *testing.T) {
 	})
 }
 
+func TestOptionsGoWhereTheirPollGoes(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		join(t, s, news.KarmaToFlag, "ann", "bob", "mod")
+		if err := s.SetModerator(t.Context(), "mod", true); err != nil {
+			t.Fatal(err)
+		}
+		poll := submit(t, s, "ann", news.Draft{Kind: news.Poll, Title: "Which?", Options: []string{"aardvark", "aardwolf"}})
+		said := submit(t, s, "bob", news.Draft{Kind: news.Comment, Parent: poll, Text: "aardvark, said bob"})
+		other := submit(t, s, "bob", news.Draft{Kind: news.Poll, Title: "What else?", Options: []string{"aardvark too", "x"}})
+		states := func(what string, want news.State, title string) {
+			t.Helper()
+			for i := range news.ID(2) {
+				if o := see(t, s, poll+1+i); o.State != want || title != "" && o.Title != []string{"aardvark", "aardwolf"}[i] || title == "" && o.Title != "" {
+					t.Errorf("%s: option %+v", what, o)
+				}
+			}
+			found := []news.ID{other + 1, said}
+			if want == news.Alive {
+				found = append(found, poll+1)
+			}
+			if p, err := s.Search(t.Context(), Query{Words: "aardvark"}); err != nil || idsOf(p.Items) != idList(found) {
+				t.Errorf("%s: found %s, want %s; %v", what, idsOf(p.Items), idList(found), err)
+			}
+		}
+		kill := func(dead bool) {
+			t.Helper()
+			if err := s.Kill(t.Context(), "mod", poll, dead); err != nil {
+				t.Fatal(err)
+			}
+		}
+		states("posted", news.Alive, "kept")
+		kill(true)
+		states("killed", news.Dead, "kept")
+		kill(false)
+		states("revived", news.Alive, "kept")
+		for i := range news.FlagsToKill {
+			name := fmt.Sprint("flagger", i)
+			join(t, s, news.KarmaToFlag, name)
+			if err := s.Flag(t.Context(), name, poll, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		states("killed by flags", news.Dead, "kept")
+		kill(false)
+		ctx, touched := WithTouched(t.Context())
+		if err := s.Delete(ctx, "ann", poll); err != nil {
+			t.Fatal(err)
+		}
+		states("deleted", news.Deleted, "")
+		if tags := touched.Tags(); !slices.Contains(tags, news.ThreadTag(poll)) || !slices.Contains(tags, news.UserTag("ann")) {
+			t.Errorf("touched %v", tags)
+		}
+		for what, id := range map[string]news.ID{"an answer": said, "the option of another poll": other + 1} {
+			if it := see(t, s, id); it.State != news.Alive || it.Title+it.Body == "" {
+				t.Errorf("%s: %+v", what, it)
+			}
+		}
+	})
+}
+
 func TestNewUserPostsSlowly(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
 		join(t, s, 1, "ann")

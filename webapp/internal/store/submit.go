@@ -18,8 +18,10 @@ const (
 	sameBefore = `SELECT id FROM (
 		SELECT id, parent, title, body, url, created_at, kind FROM items WHERE author = $1 AND heads = $2 ORDER BY seq DESC LIMIT 30) AS l
 		WHERE kind = $7 AND parent = $3 AND title = $4 AND body = $5 AND url = $6 AND created_at > $8 ORDER BY id DESC LIMIT 1`
-	editItem   = `UPDATE items SET title = $2, body = $3, url = $4, site = $5, link = $6, shelf = $7, edited_at = $8 WHERE id = $1`
-	deleteItem = `UPDATE items SET title = '', body = '', url = '', site = '', link = '', state = $2, edited_at = $3 WHERE id = $1`
+	editItem      = `UPDATE items SET title = $2, body = $3, url = $4, site = $5, link = $6, shelf = $7, edited_at = $8 WHERE id = $1`
+	emptyItem     = `UPDATE items SET title = '', body = '', url = '', site = '', link = '', state = $2, edited_at = $3 WHERE `
+	deleteItem    = emptyItem + `id = $1`
+	deleteOptions = emptyItem + `parent = $1 AND kind = 'pollopt'`
 )
 
 // Times that are not the rules' but the store's.
@@ -198,7 +200,7 @@ func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft)
 }
 
 // Delete removes the texts of an item for good; its place in the thread stays
-// for the sake of those who answered. Its author may for two hours, moderators
+// for the sake of those who answered. What a poll offers goes with it. Its author may for two hours, moderators
 // always.
 func (s *Store) Delete(ctx context.Context, name string, id news.ID) error {
 	return s.change(ctx, func(w *work) error {
@@ -215,8 +217,11 @@ func (s *Store) Delete(ctx context.Context, name string, id news.ID) error {
 		if err := w.makeAllFound(); err != nil {
 			return err
 		}
-		_, err = w.exec("delete item", deleteItem, id, news.Deleted, w.now.UnixMilli())
-		w.touch(it.Tags()...)
+		w.touch(append(it.Tags(), news.UserTag(it.By))...)
+		if _, err := w.exec("delete item", deleteItem, id, news.Deleted, w.now.UnixMilli()); err != nil || it.Kind != news.Poll {
+			return err
+		}
+		_, err = w.exec("delete options", deleteOptions, id, news.Deleted, w.now.UnixMilli())
 		return err
 	})
 }
