@@ -30,14 +30,10 @@ func (p *Pages) WriteError(c echo.Context, status int, err error) error {
 		v.Heading, v.Advice = "There is nothing here", "The address may be mistyped, or what it names has not arrived yet."
 	case status == http.StatusUnauthorized:
 		v.Heading, v.Advice = "You are not logged in", "This takes an account. Log in and try again."
-		v.Kept = typedText(c)
 	case status == http.StatusTooManyRequests:
 		v.Heading, v.Advice = "That was too fast", "Please wait a while and try again."
 	case errors.Is(err, session.ErrForged):
 		v.Heading, v.Advice = "This form is too old", "Go back, load the page again, and send it once more."
-		if c.Request().Header.Get("Sec-Fetch-Site") == "same-origin" { // another site must put no words on our pages
-			v.Kept = typedText(c)
-		}
 	case errors.As(err, &refusal):
 		v.Heading, v.Advice = "That is not possible", refusal.Why
 	case status == http.StatusMethodNotAllowed:
@@ -51,14 +47,27 @@ func (p *Pages) WriteError(c echo.Context, status int, err error) error {
 	default:
 		v.Advice = "The request could not be answered as it was."
 	}
+	if r := c.Request(); r.Method == http.MethodPost && status != http.StatusRequestEntityTooLarge && sentHere(r, err) {
+		v.Kept = typedText(c)
+	}
 	v.view = p.view(c, v.Heading, "")
 	v.Unlisted = true
 	return p.show(c, status, "error", v)
 }
 
-// typedText is what somebody wrote when his session had ended meanwhile. Going
-// back would not bring it again: browsers forget the forms of pages that are
-// not to be stored.
+// sentHere reports whether one of our own forms was sent: another site must put
+// no words on our pages. Of a form that was refused as forged the browser has to
+// say so itself.
+func sentHere(r *http.Request, err error) bool {
+	if errors.Is(err, session.ErrForged) {
+		return r.Header.Get("Sec-Fetch-Site") == "same-origin"
+	}
+	return http.NewCrossOriginProtection().Check(r) == nil
+}
+
+// typedText is what somebody wrote into a form that nobody could take. Going
+// back would not bring it again: browsers forget the forms of pages that are not
+// to be stored.
 func typedText(c echo.Context) string {
 	var all []string
 	for _, name := range []string{"title", "url", "options", "text", "about"} {

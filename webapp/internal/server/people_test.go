@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -333,6 +334,46 @@ func TestWhatWasTypedInAnEndedSessionIsShown(t *testing.T) {
 				t.Errorf("%q: %s %s", site, form.answered(), form.body)
 			}
 		}
+	})
+}
+
+// What somebody has typed is shown to him whatever is wrong, so that he can take
+// it along; but never what another site has made his browser send.
+func TestWhatWasTypedIsShownWhateverIsWrong(t *testing.T) {
+	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
+		ann, bob := visit().register("ann"), visit().register("bob")
+		story := ann.submit("Mine", "", "x")
+		dead := ann.submit("Killed meanwhile", "", "x")
+		csrf := func(v *visitor) string { return v.open("/submit").value("csrf") }
+		must(t, st.SetModerator(t.Context(), "bob", true))
+		bob.open("/item/" + dead).press("Kill Killed meanwhile")
+		must(t, st.SetModerator(t.Context(), "bob", false))
+		time.Sleep(3 * time.Hour)
+		tokens := map[*visitor]string{ann: csrf(ann), bob: csrf(bob)}
+		tried := func(v *visitor, path string, status int, why string) {
+			t.Helper()
+			for from, kept := range map[string]bool{"same-origin": true, "": true, "cross-site": false, "same-site": false} {
+				v.send("POST", path, url.Values{"csrf": {tokens[v]}, "title": {"A title"}, "text": {"Long thought about & typed"}}, "Sec-Fetch-Site", from)
+				v.follow()
+				if !kept { // refused before anything is asked, where that is possible
+					if v.status != 403 && v.status != 503 || strings.Contains(v.body, "thought") {
+						t.Errorf("%s, from %q: %d %s", why, from, v.status, v.body)
+					}
+					continue
+				}
+				if v.status != status || v.find(func(n *html.Node) bool { return attr(n, "id") == "kept" }) == nil ||
+					v.value("") != "A title\n\nLong thought about & typed" {
+					t.Errorf("%s, from %q: %s %s", why, from, v.answered(), v.body)
+				}
+			}
+		}
+		tried(bob, "/item/"+dead+"/reply", 403, "an answer to what has been killed meanwhile")
+		tried(bob, "/item/999/reply", 404, "an answer to nothing")
+		tried(ann, "/item/"+story+"/edit", 403, "an edit after two hours")
+		tried(bob, "/item/"+story+"/edit", 403, "an edit of another's")
+		must(t, st.Close())
+		tried(ann, "/submit", 503, "a story while the database is away")
+		tried(bob, "/item/"+story+"/reply", 503, "an answer while the database is away")
 	})
 }
 
