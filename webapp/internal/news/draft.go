@@ -77,9 +77,9 @@ func (d Draft) Check() error {
 	default:
 		wrong("kind", "must be story, poll or comment")
 	}
-	wrongs = wrongText(wrongs, "title", d.Title, MaxDraftTitle)
+	wrongs = wrongWords(wrongs, "title", d.Title, MaxDraftTitle)
 	wrongs = wrongText(wrongs, "url", d.URL, MaxDraftURL)
-	wrongs = wrongText(wrongs, "text", d.Text, MaxDraftText)
+	wrongs = wrongWords(wrongs, "text", d.Text, MaxDraftText)
 	if d.URL != "" {
 		if _, ok := ParseLink(d.URL); !ok {
 			wrong("url", "must begin with http:// or https:// and name a host")
@@ -92,16 +92,26 @@ func (d Draft) Check() error {
 			wrong("options", "must be %d to %d, one on a line", MinPollOptions, MaxPollOptions)
 		}
 		for _, o := range d.Options {
-			if before := len(wrongs); before == len(wrongText(wrongs, "options", o, MaxDraftTitle)) {
-				continue
+			before := len(wrongs)
+			if wrongs = wrongWords(wrongs, "options", o, MaxDraftTitle); len(wrongs) > before {
+				break
 			}
-			wrongs = wrongText(wrongs, "options", o, MaxDraftTitle)
-			break
 		}
 	} else if len(d.Options) > 0 {
 		wrong("options", "are for polls")
 	}
 	return invalid(wrongs)
+}
+
+// wrongWords is wrongText of what people are to read. Words that nobody sees
+// would be a title that cannot be clicked, or a comment of nothing.
+func wrongWords(wrongs []Wrong, field, s string, limit int) []Wrong {
+	before := len(wrongs)
+	wrongs = wrongText(wrongs, field, s, limit)
+	if len(wrongs) == before && s != "" && !Visible(Line(s)) {
+		return append(wrongs, Wrong{field, "holds nothing that can be seen"})
+	}
+	return wrongs
 }
 
 func wrongText(wrongs []Wrong, field, s string, limit int) []Wrong {

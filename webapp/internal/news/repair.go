@@ -89,3 +89,15 @@ func undouble(s string) (fixed rune, width int) {
 func Line(s string) string {
 	return strings.Join(strings.Fields(readable(s)), " ")
 }
+
+// Visible reports whether there is anything to see in a line that has been read:
+// one character that is no space, no mark and no control of the format.
+func Visible(line string) bool {
+	return strings.ContainsFunc(line, func(r rune) bool {
+		return unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unicode.In(r, unicode.M, unicode.Zs) && !strings.ContainsRune(blanks, r)
+	})
+}
+
+// blanks are letters and a symbol that have no ink: fillers of Hangul, and the
+// pattern of Braille without dots.
+const blanks = "\u115f\u1160\u3164\uffa0\u2800"

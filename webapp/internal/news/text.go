@@ -152,6 +152,9 @@ func (r *textReader) apply(t tag) {
 func (r *textReader) endSpans() {
 	s := readable(r.take())
 	if r.pre || r.href != "" {
+		if !Visible(s) {
+			r.href = "" // nobody could tell where it is
+		}
 		if s != "" {
 			r.spans = append(r.spans, Span{Text: s, Href: r.href, Emphasis: r.emphasis})
 		}

@@ -70,6 +70,7 @@ func TestTextIsReadAsItWasMeant(t *testing.T) {
 		{"hidden javascript is no link", "<a href=\"java\tscript:alert(1)\">x</a>", "x"},
 		{"data is no link", `<a href="data:text/html,x">x</a>`, "x"},
 		{"link without a host is no link", `<a href="//evil.org">x</a> <a href="/x">y</a>`, "x y"},
+		{"link that nobody sees", `a <a href="http://a.org">&nbsp;</a><a href="http://a.org">&#8203;</a>b`, "a \u00a0\u200bb"},
 		{"link tag never closed", `<a href="http://a.org">x<p>y`, "[x](http://a.org) | y"},
 		{"code", "see<p><pre><code>  if x &lt; y {\n    z\n  }\n</code></pre>end", "see | `if x < y {\n  z\n}` | end"},
 		{"code with an empty line", "<pre><code>  a\n\n   b</code></pre>", "`a\n\n b`"},

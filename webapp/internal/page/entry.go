@@ -60,7 +60,7 @@ func entryOf(it news.Item, viewer *news.User, mine store.Marks, now time.Time) e
 		return v
 	}
 	v.Line = news.Line(it.Title)
-	if v.Line == "" && it.Kind.Heads() {
+	if it.Kind.Heads() && !news.Visible(v.Line) {
 		v.Line = "Untitled"
 	}
 	v.Link, _ = news.ParseLink(it.URL)

@@ -189,6 +189,8 @@ func TestWhatIsWrongIsSaidBesideItAndNothingIsStored(t *testing.T) {
 			forgotten []string
 		}{
 			{ann, "/submit", "submit", []string{"title", "", "text", "Words"}, 422, "title", "Title must not be empty.", nil},
+			{ann, "/submit", "submit", []string{"title", "\u200b\u2060", "url", "https://a.org/"}, 422, "title", "Title holds nothing that can be seen.", nil},
+			{ann, "/item/" + story, "reply", []string{"text", "&nbsp;"}, 422, "text", "Your comment holds nothing that can be seen.", nil},
 			{ann, "/submit", "submit", []string{"title", long, "url", "https://a.org/"}, 422, "title", "Title is 81 characters long; the longest is 80.", nil},
 			{ann, "/submit", "submit", []string{"title", "x", "url", "javascript:alert(1)"}, 422, "url", "Address must begin with http:// or https:// and name a host.", nil},
 			{ann, "/submit", "submit", []string{"title", "a\x00b"}, 422, "title", "Title holds a NUL character.", []string{"title"}},
