@@ -104,7 +104,7 @@ func (a *API) v0Item(c echo.Context) error {
 		}
 	}
 	if it.VisibleTo(nil) {
-		v.Title, v.Text = news.Line(it.Title), news.HTML(news.Text(it.Body))
+		v.Title, v.Text = it.Line(), news.HTML(it.Text())
 		if link, ok := news.ParseLink(it.URL); ok {
 			v.URL = link.Href
 		}
@@ -140,7 +140,7 @@ func (a *API) v0User(c echo.Context) error {
 		submitted = append(submitted, idsOf(p.Items)...)
 	}
 	return answer(c, map[string]any{
-		"id": u.Name, "karma": u.Karma, "created": u.Joined.Unix(), "about": news.HTML(news.Text(u.About)), "submitted": submitted,
+		"id": u.Name, "karma": u.Karma, "created": u.Joined.Unix(), "about": news.HTML(news.Typed(u.About)), "submitted": submitted,
 	})
 }
 

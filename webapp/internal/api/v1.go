@@ -83,8 +83,8 @@ func show(it news.Item, viewer *news.User) itemV1 {
 	if !it.Edited.IsZero() {
 		v.Edited = &it.Edited
 	}
-	v.Title, v.Text, v.Site = news.Line(it.Title), it.Body, it.Site
-	v.HTML = news.HTML(news.Text(it.Body))
+	v.Title, v.Text, v.Site = it.Line(), it.Body, it.Site
+	v.HTML = news.HTML(it.Text())
 	if link, ok := news.ParseLink(it.URL); ok {
 		v.URL = link.Href
 	}

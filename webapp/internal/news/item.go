@@ -58,8 +58,11 @@ func ParseID(s string) (ID, error) {
 	return ID(n), nil
 }
 
-// Item is anything somebody posted. Its strings are kept as they came in;
-// Line, Text and Link read them for people.
+// Own reports whether an item was posted here by a person.
+func (id ID) Own() bool { return id >= FirstOwnID }
+
+// Item is anything somebody posted. Its strings are kept as they came in; Line
+// and Text read them for people, and ParseLink does.
 type Item struct {
 	ID     ID
 	Kind   Kind
@@ -76,6 +79,22 @@ type Item struct {
 	State  State
 	Standing
 	Seq int64 // order of intake: 1, 2, 3 …
+}
+
+// Line is the title, by the rules of whoever wrote it: people's have no entities.
+func (it Item) Line() string {
+	if it.ID.Own() {
+		return oneLine(repaired(it.Title))
+	}
+	return Line(it.Title)
+}
+
+// Text is the body, by the rules of whoever wrote it.
+func (it Item) Text() []Block {
+	if it.ID.Own() {
+		return Typed(it.Body)
+	}
+	return Text(it.Body)
 }
 
 // State says who may read an item.

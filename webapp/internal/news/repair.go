@@ -15,11 +15,13 @@ var cp1252 = [32]rune{
 	0, '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', 0, 'ž', 'Ÿ',
 }
 
-// readable makes a stored string fit to be shown: entities decoded once,
-// Windows characters and UTF-8 that was decoded as Latin-1 repaired, line
-// ends unified, every other control character dropped.
-func readable(s string) string {
-	s = html.UnescapeString(s)
+// readable makes a string of the simulator fit to be shown: entities decoded
+// once, and repaired.
+func readable(s string) string { return repaired(html.UnescapeString(s)) }
+
+// repaired has Windows characters and UTF-8 that was decoded as Latin-1 as they
+// were meant, line ends unified, every other control character dropped.
+func repaired(s string) string {
 	if !hasControl(s) {
 		return s
 	}
@@ -86,9 +88,9 @@ func undouble(s string) (fixed rune, width int) {
 
 // Line reads a title: one line, entities decoded, runs of white space as one
 // blank.
-func Line(s string) string {
-	return strings.Join(strings.Fields(readable(s)), " ")
-}
+func Line(s string) string { return oneLine(readable(s)) }
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // Visible reports whether there is anything to see in a line that has been read:
 // one character that is no space, no mark and no control of the format.

@@ -20,7 +20,18 @@ type Span struct {
 	Emphasis bool
 }
 
-// Text reads the text of an item: Hacker News' own HTML (p, i, a, pre, code,
+// Typed reads what a person has typed, by the marks that people know: blank lines
+// between paragraphs, *emphasis*, bare addresses, code behind two blanks. There
+// are no tags and no entities: "<p>" and "&lt;" are what is talked about, and a
+// link says where it leads.
+func Typed(s string) []Block {
+	r := textReader{typed: true}
+	r.add(s)
+	r.endBlock()
+	return r.blocks
+}
+
+// Text reads a text of the simulator: Hacker News' own HTML (p, i, a, pre, code,
 // br) and its markup for people (blank lines between paragraphs, *emphasis*,
 // bare addresses, code behind two blanks). No other tag has a meaning; it is
 // shown as it was typed.
@@ -99,6 +110,7 @@ type textReader struct {
 	href     string
 	emphasis bool
 	pre      bool
+	typed    bool // has no entities
 }
 
 // add copies only where a span has several pieces, which is rare.
@@ -150,7 +162,12 @@ func (r *textReader) apply(t tag) {
 // endSpans turns the text read so far into spans of the present paragraph,
 // and closes paragraphs at blank lines.
 func (r *textReader) endSpans() {
-	s := readable(r.take())
+	s := r.take()
+	if r.typed {
+		s = repaired(s)
+	} else {
+		s = readable(s)
+	}
 	if r.pre || r.href != "" {
 		if !Visible(s) {
 			r.href = "" // nobody could tell where it is

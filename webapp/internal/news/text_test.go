@@ -94,6 +94,30 @@ func TestTextIsReadAsItWasMeant(t *testing.T) {
 	}
 }
 
+func TestTypedIsReadAsItWasTyped(t *testing.T) {
+	for typed, want := range map[string]string{
+		"":  "",
+		"a": "a",
+		"Use the <p> tag and <code>x</code> &lt;b&gt;": "Use the <p> tag and <code>x</code> &lt;b&gt;",
+		`<a href="http://evil.example">bank</a>`:       `<a href="[http://evil.example](http://evil.example)">bank</a>`,
+		"<i>a</i><pre>b</pre><br>&nbsp;&#8203;":        "<i>a</i><pre>b</pre><br>&nbsp;&#8203;",
+		"one\n\ntwo *three*":                           "one | two _three_",
+		"so:\n\n  if x {\n    <p>\n  }\n\nend":         "so: | `if x {\n  <p>\n}` | end",
+		"http://a.org/?a=1&amp;b=2":                    "[http://a.org/?a=1&amp;b=2](http://a.org/?a=1&amp;b=2)",
+		"it\u0092s \x1b[31m":                           "it’s [31m",
+	} {
+		if got := plain(Typed(typed)); got != want {
+			t.Errorf("%q\ngot  %q\nwant %q", typed, got, want)
+		}
+	}
+	for id, want := range map[ID][2]string{1: {"A & B", "<"}, FirstOwnID - 1: {"A & B", "<"}, FirstOwnID: {"A &amp; B", "&lt;"}} {
+		it := Item{ID: id, Title: " A  &amp;\nB", Body: "&lt;"}
+		if got := [2]string{it.Line(), plain(it.Text())}; got != want {
+			t.Errorf("item %d: %q, want %q", id, got, want)
+		}
+	}
+}
+
 func TestTitleIsOneLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"Plain":                     "Plain",
@@ -139,6 +163,7 @@ func TestHostileTextIsReadInTime(t *testing.T) {
 	for _, unit := range []string{"<", "<a", "<a href=\"", "*", "-*a*b", " *a", "http://a.org/", "(", "http://x/))", "â", "\u0080", "&", "&#", "\n", " \n", "<p>", "<i>", "<pre>", "\n  a", "<pre> \n", "<a href=\"http://a.org\">x"} {
 		start := time.Now()
 		Text(strings.Repeat(unit, size/len(unit)))
+		Typed(strings.Repeat(unit, size/len(unit)))
 		if took := time.Since(start); took > 20*time.Second {
 			t.Errorf("%q took %s", unit, took)
 		}
@@ -168,6 +193,14 @@ func FuzzText(f *testing.F) {
 				}
 				if _, ok := ParseLink(span.Href); !ok {
 					t.Fatalf("link to %q", span.Href)
+				}
+			}
+		}
+		for _, b := range Typed(s) {
+			for _, span := range b.Spans {
+				checkShown(t, span.Text)
+				if span.Href != "" && !strings.HasPrefix(span.Text, "http") {
+					t.Fatalf("%q leads to %q and does not say so", span.Text, span.Href)
 				}
 			}
 		}

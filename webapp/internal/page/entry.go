@@ -59,7 +59,7 @@ func entryOf(it news.Item, viewer *news.User, mine store.Marks, now time.Time) e
 		v.Line = "[" + v.Gone + "]"
 		return v
 	}
-	v.Line = news.Line(it.Title)
+	v.Line = it.Line()
 	if it.Kind.Heads() && !news.Visible(v.Line) {
 		v.Line = "Untitled"
 	}
@@ -128,10 +128,10 @@ func (p *Pages) replyText(it news.Item, viewer *news.User) template.HTML {
 	if !it.VisibleTo(viewer) {
 		return ""
 	}
-	if text := p.texts.html(it.Body); text != "" {
+	if text := p.texts.of(it); text != "" {
 		return text
 	}
-	if line := news.Line(it.Title); line != "" {
+	if line := it.Line(); line != "" {
 		return markupOf([]news.Block{{Spans: []news.Span{{Text: line}}}})
 	}
 	return ""

@@ -47,7 +47,7 @@ func (p *Pages) notices(c echo.Context, s shelf) ([]notice, error) {
 		if n.link == "" {
 			n.link = n.page
 		}
-		n.html = string(p.texts.html(it.Body)) + `<p><a href="` + html.EscapeString(n.page) + `">Discussion</a></p>`
+		n.html = string(p.texts.of(it)) + `<p><a href="` + html.EscapeString(n.page) + `">Discussion</a></p>`
 		all[i] = n
 	}
 	return all, nil

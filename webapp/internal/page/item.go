@@ -113,8 +113,8 @@ func (p *Pages) thread(c echo.Context, t store.Thread) (v itemView, err error) {
 	v = itemView{view: p.view(c, "", ""), Item: entryOf(t.Item, viewer, marks[t.Item.ID], now), Waiting: t.Item.Root == 0, Total: t.Total}
 	author := t.Item.By
 	if t.Item.VisibleTo(viewer) {
-		v.Item.Text = p.texts.html(t.Item.Body)
-		v.About = summary(t.Item.Body)
+		v.Item.Text = p.texts.of(t.Item)
+		v.About = summaryOf(t.Item)
 	}
 	v.Title, v.Address, v.Unlisted = v.Item.Line, v.Item.Page(), t.Item.State != news.Alive
 	if !t.Item.Kind.Heads() {
@@ -143,10 +143,10 @@ func (p *Pages) options(items []news.Item, viewer *news.User, marks map[news.ID]
 	for _, it := range items {
 		o := optionView{entry: entryOf(it, viewer, marks[it.ID], now), Votes: it.Points, Of: max(all, 1)}
 		if it.VisibleTo(viewer) {
-			o.Text = p.texts.html(it.Body)
+			o.Text = p.texts.of(it)
 		}
 		if o.Called = o.Line; o.Called == "" {
-			o.Called = summary(it.Body)
+			o.Called = summaryOf(it)
 		}
 		options = append(options, o)
 	}

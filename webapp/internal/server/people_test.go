@@ -379,6 +379,42 @@ func TestWhatWasTypedIsShownWhateverIsWrong(t *testing.T) {
 	})
 }
 
+// What a person types is what others read, everywhere; the simulator sends HTML.
+func TestPeopleReadWhatWasTyped(t *testing.T) {
+	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
+		const typed = `Use the <p> tag, <code>x</code> &lt;b&gt; and <a href="http://evil.example">bank</a>`
+		const html = `Use the &lt;p&gt; tag, &lt;code&gt;x&lt;/code&gt; &amp;lt;b&amp;gt; and &lt;a href=`
+		ann, nobody := visit().register("ann"), visit()
+		story := ann.submit("How &lt;b&gt; works", "", typed)
+		said := ann.say(story, typed)
+		poll := ann.open("/submit?kind=poll").fill("submit", "title", "Which?", "options", "<p>\n&lt;").itemOf()
+		ann.open("/settings").fill("profile", "about", typed)
+		for path, words := range map[string]string{
+			"/item/" + story: typed, "/item/" + said: typed, "/user/ann": typed, "/comments": typed, "/item/" + story + "/edit": typed,
+			"/newest": "How &lt;b&gt; works", "/item/" + poll: "&lt; 0 of 1",
+		} {
+			who := nobody
+			if strings.HasSuffix(path, "/edit") {
+				who = ann
+			}
+			who.open(path).sees(words)
+			if strings.Contains(who.body, ">bank<") {
+				t.Errorf("%s has a link that lies", path)
+			}
+		}
+		for path, words := range map[string]string{
+			"/api/v1/items/" + said: html, "/api/v1/items/" + story: `"title":"How &lt;b&gt; works"`, "/v0/item/" + said + ".json": html, "/v0/user/ann.json": html,
+			"/v0/item/" + story + ".json": `"title":"How &lt;b&gt; works"`, "/newest.json": html, "/comments.json": html,
+		} {
+			nobody.send("GET", path, nil)
+			body := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(nobody.body)
+			if nobody.status != 200 || !strings.Contains(body, words) {
+				t.Errorf("%s: %d %s\nlacks %s", path, nobody.status, body, words)
+			}
+		}
+	})
+}
+
 func TestTextOfTwoHoursStays(t *testing.T) {
 	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
 		ann := visit().register("ann")
