@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -80,22 +81,54 @@ func decode(c echo.Context, v any) error {
 	if trimmed := bytes.TrimSpace(body); len(trimmed) == 0 || trimmed[0] != '{' {
 		return malformed("", "must be a JSON object")
 	}
+	if err := knownFields(body, v); err != nil {
+		return err
+	}
 	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
 	err = dec.Decode(v)
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrongType):
 		return &news.Invalid{Wrongs: []news.Wrong{{Field: wrongType.Field, Why: "must be " + called(wrongType.Type.Kind().String())}}}
 	case err != nil:
-		if _, name, ok := strings.Cut(err.Error(), "unknown field "); ok {
-			name, _ := strconv.Unquote(name)
-			return &news.Invalid{Wrongs: []news.Wrong{{Field: clip(name), Why: "is not known here"}}}
-		}
 		return malformed("", "is not JSON: "+err.Error())
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return malformed("", "goes on after the JSON object")
+	}
+	return nil
+}
+
+// knownFields refuses the names that v does not have, and those that stand there
+// twice. encoding/json takes "TEXT" for "text", and the last of two: another
+// reader of the same document, such as a door that checks it, may see another
+// one. What is not JSON is left to whoever reads the rest.
+func knownFields(body []byte, v any) error {
+	names := make(map[string]bool) // whether it was there
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(v).Elem()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names[name] = false
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.Token() // {
+	for dec.More() {
+		token, err := dec.Token()
+		name, ok := token.(string)
+		if err != nil || !ok {
+			return nil
+		}
+		was, known := names[name]
+		switch {
+		case !known:
+			return &news.Invalid{Wrongs: []news.Wrong{{Field: clip(name), Why: "is not known here"}}}
+		case was:
+			return &news.Invalid{Wrongs: []news.Wrong{{Field: name, Why: "stands there twice"}}}
+		}
+		names[name] = true
+		var value json.RawMessage
+		if dec.Decode(&value) != nil {
+			return nil
+		}
 	}
 	return nil
 }

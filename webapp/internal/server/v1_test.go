@@ -155,7 +155,38 @@ func TestFieldsThatAreNotTheSendersAreRefused(t *testing.T) {
 		got := s.send(t, ann, "POST", "/items", fmt.Sprintf(`{"kind":"story","title":"x",%q:1000}`, field))
 		wantProblem(t, got, 422, field)
 	}
+	for body, field := range map[string]string{
+		`{"KIND":"story","title":"x"}`: "KIND", `{"kind":"story","title":"x","Text":"y"}`: "Text", `{"kind":"story","title":"x","\u212aind":"y"}`: "\u212aind",
+		`{"kind":"story","title":"x","title":"y"}`: "title", `{"kind":"story","title":"x","":"y"}`: "",
+	} {
+		got := s.send(t, ann, "POST", "/items", body)
+		if field == "" {
+			field = "body"
+		}
+		wantProblem(t, got, 422, field)
+	}
 	s.wantLatest(t, "0")
+}
+
+func TestPatchTakesWhatTheKindHas(t *testing.T) {
+	s := start(t)
+	ann := s.token(t, "ann")
+	made := func(body string) string {
+		return fmt.Sprintf("%.0f", s.send(t, ann, "POST", "/items", body).field(t, "id"))
+	}
+	story := made(`{"kind":"story","title":"Mine","text":"x"}`)
+	said := made(`{"kind":"comment","parent":` + story + `,"text":"Hello"}`)
+	wantProblem(t, s.send(t, ann, "PATCH", "/items/"+said, `{"title":"x"}`), 422, "title")
+	wantProblem(t, s.send(t, ann, "PATCH", "/items/"+said, `{"url":"https://a.org/"}`), 422, "url")
+	wantProblem(t, s.send(t, ann, "PATCH", "/items/"+said, `{"TEXT":"x"}`), 422, "TEXT")
+	for id, body := range map[string]string{story: `{"title":"Mine"}`, said: `{}`} {
+		if got := s.send(t, ann, "PATCH", "/items/"+id, body); got.status != 200 || got.field(t, "edited") != nil {
+			t.Errorf("%s: %d %s", body, got.status, got.body)
+		}
+	}
+	if got := s.send(t, ann, "PATCH", "/items/"+said, `{"text":"Hello you"}`); got.status != 200 || got.field(t, "edited") == nil {
+		t.Errorf("%d %s", got.status, got.body)
+	}
 }
 
 // IDOR: a number in an address opens nothing that is another's.

@@ -589,6 +589,51 @@ func TestOnlyItsAuthorEditsAndOnlyForTwoHours(t *testing.T) {
 	})
 }
 
+// What is sent again as it stands is no edit, and what an item of its kind does
+// not have is not swallowed.
+func TestEditOfNothingIsNone(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		c := comment(2, 1)
+		c.Title = "Words of old"
+		take(t, s, story(1), c)
+		join(t, s, 50, "ann")
+		id := submit(t, s, "ann", news.Draft{Kind: news.Story, Title: "Mine", URL: "https://b.org/", Text: "x"})
+		said := submit(t, s, "ann", news.Draft{Kind: news.Comment, Parent: id, Text: "Hello"})
+		poll := submit(t, s, "ann", news.Draft{Kind: news.Poll, Title: "Which?", Options: []string{"a", "b"}})
+		for id, d := range map[news.ID]news.Draft{
+			id:   {Title: " Mine ", URL: "https://b.org/", Text: "x\r\n"},
+			said: {Text: "Hello"},
+			poll: {Title: "Which?"},
+		} {
+			ctx, touched := WithTouched(t.Context())
+			if err := s.Edit(ctx, "ann", id, d); err != nil || !see(t, s, id).Edited.IsZero() || len(touched.Tags()) > 0 {
+				t.Errorf("%+v: %v, edited %s, touched %v", d, err, see(t, s, id).Edited, touched.Tags())
+			}
+		}
+		for _, row := range []struct {
+			id    news.ID
+			d     news.Draft
+			wrong string
+		}{
+			{said, news.Draft{Title: "x", Text: "Hello"}, "title"},
+			{said, news.Draft{URL: "https://b.org/", Text: "Hello you"}, "url"},
+			{poll, news.Draft{Title: "Which?", URL: "https://b.org/"}, "url"},
+		} {
+			var invalid *news.Invalid
+			err := s.Edit(t.Context(), "ann", row.id, row.d)
+			if !errors.As(err, &invalid) || len(invalid.Wrongs) != 1 || invalid.Wrongs[0].Field != row.wrong || !see(t, s, row.id).Edited.IsZero() {
+				t.Errorf("%+v: %v, edited %s", row.d, err, see(t, s, row.id).Edited)
+			}
+		}
+		if err := s.SetModerator(t.Context(), "ann", true); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Edit(t.Context(), "ann", 2, news.Draft{Title: c.Title, Text: "Mended"}); err != nil || see(t, s, 2).Title != c.Title {
+			t.Errorf("a comment that came with a title: %v", err)
+		}
+	})
+}
+
 func TestListsContinueWhereTheyEnded(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
 		for id := range news.ID(7) {

@@ -149,7 +149,7 @@ func (w *work) maySubmit(u news.User, d news.Draft) error {
 }
 
 // Edit replaces title, text and address of an item by those of d; nothing
-// else of d counts. Its author may for two hours, moderators always.
+// else of d counts. Where they are the same, nothing is stored. Its author may for two hours, moderators always.
 // Errors: those of Submit.
 func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft) error {
 	return s.change(ctx, func(w *work) error {
@@ -163,21 +163,11 @@ func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft)
 		if it.Kind == news.PollOption {
 			return &news.Refusal{Why: "The options of a poll stay as they are."}
 		}
-		d := news.Draft{Kind: it.Kind, Parent: it.Parent, Title: d.Title, URL: d.URL, Text: d.Text}
-		if it.Kind == news.Poll {
-			d.Options = make([]string, news.MinPollOptions) // they are there already
+		d := news.Draft{Kind: it.Kind, Parent: it.Parent, Title: d.Title, URL: d.URL, Text: d.Text}.Trimmed()
+		if d.Title == it.Title && d.URL == it.URL && d.Text == it.Body {
+			return nil
 		}
-		if it.Kind != news.Story && it.Kind != news.Job {
-			d.URL = ""
-		}
-		if it.Kind == news.Comment {
-			d.Title = ""
-		}
-		options := d.Options
-		if d = d.Trimmed(); options != nil {
-			d.Options = options
-		}
-		if err := d.Check(); err != nil {
+		if err := checkEdit(d, it); err != nil {
 			return err
 		}
 		site, link, shelf := "", "", news.NoShelf
@@ -197,6 +187,21 @@ func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft)
 		}
 		return err
 	})
+}
+
+// checkEdit checks what an item is to become. What its kind does not have is
+// refused, but where it came so: the simulator's comments have titles.
+func checkEdit(d news.Draft, it news.Item) error {
+	if it.Kind == news.Comment && d.Title == it.Title {
+		d.Title = ""
+	}
+	if it.Kind != news.Story && it.Kind != news.Job && d.URL == it.URL {
+		d.URL = ""
+	}
+	if it.Kind == news.Poll {
+		d.Options = make([]string, news.MinPollOptions) // they are there already
+	}
+	return d.Check()
 }
 
 // Delete removes the texts of an item for good; its place in the thread stays
