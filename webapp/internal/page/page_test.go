@@ -169,7 +169,7 @@ var (
 		"comment": "/item/4", "comment-below": "/item/5", "option": "/item/8", "waiting": "/item/12",
 		"ask": "/ask", "jobs": "/jobs", "polls": "/polls", "comments": "/comments", "from": "/from?site=paulgraham.com",
 		"past": "/past?day=2000-01-01", "search": "/search?q=read", "search-nothing": "/search?q=nothing+at+all&heads=true",
-		"user": "/user/sama", "user-comments": "/user/sama/comments", "user-submissions": "/user/pg/submissions",
+		"user": "/user/sama", "user-comments": "/user/sama/comments", "user-submissions": "/user/pg/submissions", "user-no-comments": "/user/pg/comments",
 		"login": "/login?goto=%2Fitem%2F2", "register": "/register",
 		"front.rss": "/rss", "ask.json": "/ask.json", "comments.rss": "/comments.rss", "sitemap.xml": "/sitemap.xml", "robots.txt": "/robots.txt",
 	}

@@ -168,6 +168,20 @@ func TestFieldsThatAreNotTheSendersAreRefused(t *testing.T) {
 	s.wantLatest(t, "0")
 }
 
+func TestOptionsAreNoComments(t *testing.T) {
+	s := start(t)
+	ann := s.token(t, "ann")
+	poll := fmt.Sprintf("%.0f", s.send(t, ann, "POST", "/items", `{"kind":"poll","title":"Which?","options":["a","b"]}`).field(t, "id"))
+	said := s.send(t, ann, "POST", "/items", `{"kind":"comment","parent":`+poll+`,"text":"Both"}`)
+	want := []string{fmt.Sprintf("%.0f", said.field(t, "id"))}
+	if got := s.get(t, "/api/v1/lists/threads?user=ann").ids(t); !slices.Equal(got, want) {
+		t.Errorf("comments of ann: %v, want %v", got, want)
+	}
+	if got := s.get(t, "/user/ann/comments"); !strings.Contains(got.body, "Both") || strings.Contains(got.body, `id="item-1000000000002"`) {
+		t.Errorf("the page of her comments:\n%s", got.body)
+	}
+}
+
 func TestPatchTakesWhatTheKindHas(t *testing.T) {
 	s := start(t)
 	ann := s.token(t, "ann")
@@ -345,7 +359,7 @@ func TestHackerNewsReadersFindWhatTheyKnow(t *testing.T) {
 		"/v0/item/77.json":     `null`,
 		"/v0/item/x.json":      `null`,
 		"/v0/user/nobody.json": `null`,
-		"/v0/user/pg.json":     `{"about":"","created":0,"id":"pg","karma":1,"submitted":[6,4,1,5,3,2]}`,
+		"/v0/user/pg.json":     `{"about":"","created":0,"id":"pg","karma":1,"submitted":[6,4,1,3,2]}`,
 		"/v0/maxitem.json":     `6`,
 		"/v0/newstories.json":  `[6,4,1]`,
 		"/v0/topstories.json":  `[1,6,4]`,

@@ -85,7 +85,7 @@ var orders = map[List]order{
 	Said:        {index: `items_said`, where: `kind = 'comment'`, key: `i.seq`, whole: true},
 	FromSite:    {index: `items_site`, where: `site <> '' AND i.site = $1`, key: `i.seq`, whole: true},
 	Submissions: {index: `items_author`, where: `author = $1 AND i.heads = 1`, key: `i.seq`, whole: true},
-	Comments:    {index: `items_author`, where: `author = $1 AND i.heads = 0`, key: `i.seq`, whole: true},
+	Comments:    {index: `items_author`, where: `author = $1 AND i.heads = 0 AND i.kind = 'comment'`, key: `i.seq`, whole: true},
 	OfDay:       {index: `items_day`, where: `heads = 1 AND i.created_at >= $7 AND i.created_at < $8`, key: `i.points`, whole: true},
 	Favourites:  {index: `marks_latest`, marks: true, where: `what = 'favourite'`, key: `m.at`, whole: true},
 	Hidden:      {index: `marks_latest`, marks: true, where: `what = 'hidden'`, key: `m.at`, whole: true, all: true},
