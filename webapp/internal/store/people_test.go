@@ -228,6 +228,23 @@ func TestSameWordsTwiceAreOnePost(t *testing.T) {
 
 // TestOneKeyIsOneSubmission: a door that keeps writes may bring one twice, whatever
 // became of the item between.
+func TestPollsThatOfferSomethingElseAreTwo(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		join(t, s, 50, "ann")
+		poll := func(options ...string) news.ID {
+			t.Helper()
+			return submit(t, s, "ann", news.Draft{Kind: news.Poll, Title: "Which?", Options: options})
+		}
+		first, second := poll("a", "b"), poll("a", "c")
+		if first == second || poll("b", "a") == first || poll("a", "b", "c") == first {
+			t.Error("a poll with other options is taken for the first")
+		}
+		if poll("a", "b") != first || poll(" a", "c ") != second {
+			t.Error("the same poll is another one")
+		}
+	})
+}
+
 func TestOneKeyIsOneSubmission(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
 		join(t, s, 1, "ann", "bob")

@@ -17,7 +17,8 @@ const (
 		SELECT created_at FROM items WHERE author = $1 AND heads = $2 AND kind <> 'pollopt' AND id >= $5 ORDER BY seq DESC LIMIT $4) AS l WHERE created_at > $3`
 	sameBefore = `SELECT id FROM (
 		SELECT id, parent, title, body, url, created_at, kind FROM items WHERE author = $1 AND heads = $2 ORDER BY seq DESC LIMIT 30) AS l
-		WHERE kind = $7 AND parent = $3 AND title = $4 AND body = $5 AND url = $6 AND created_at > $8 ORDER BY id DESC LIMIT 1`
+		WHERE kind = $7 AND parent = $3 AND title = $4 AND body = $5 AND url = $6 AND created_at > $8 ORDER BY id DESC`
+	readOptions   = `SELECT title FROM items WHERE parent = $1 AND kind = 'pollopt' ORDER BY id`
 	editItem      = `UPDATE items SET title = $2, body = $3, url = $4, site = $5, link = $6, shelf = $7, edited_at = $8 WHERE id = $1`
 	emptyItem     = `UPDATE items SET title = '', body = '', url = '', site = '', link = '', state = $2, edited_at = $3 WHERE `
 	deleteItem    = emptyItem + `id = $1`
@@ -101,10 +102,27 @@ func (s *Store) Submit(ctx context.Context, name string, d news.Draft) (id news.
 	return id, nil
 }
 
+// sameAs finds what somebody has just posted in the same words; 0: nothing. Two
+// polls are the same when they offer the same.
 func (w *work) sameAs(u news.User, d news.Draft) (id news.ID, err error) {
-	_, err = w.one("look for the same", sameBefore, into(&id), u.Name, number(d.Kind.Heads()), d.Parent, d.Title, d.Text, d.URL,
+	same, err := many(w.ctx, w.at, "look for the same", scanOne[news.ID], sameBefore, u.Name, number(d.Kind.Heads()), d.Parent, d.Title, d.Text, d.URL,
 		d.Kind, w.now.Add(-twiceWithin).UnixMilli())
-	return id, err
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range same {
+		if d.Kind != news.Poll {
+			return id, nil
+		}
+		offers, err := many(w.ctx, w.at, "read options", scanOne[string], readOptions, id)
+		if err != nil {
+			return 0, err
+		}
+		if slices.Equal(offers, d.Options) {
+			return id, nil
+		}
+	}
+	return 0, nil
 }
 
 func (w *work) maySubmit(u news.User, d news.Draft) error {
