@@ -32,7 +32,7 @@ type rights struct {
 	Up, Down, Undo        bool // votes
 	Reply, Edit           bool
 	Flag, Favourite, Hide bool
-	Kill                  bool
+	Kill, Clear           bool // also revive; the flags of what lives
 }
 
 func rightsOf(viewer *news.User, it news.Item, mine store.Marks, now time.Time) rights {
@@ -49,6 +49,7 @@ func rightsOf(viewer *news.User, it news.Item, mine store.Marks, now time.Time) 
 		Favourite: mine.Favourite || it.State != news.Deleted,
 		Hide:      mine.Hidden || it.Kind.Heads() && it.State != news.Deleted,
 		Kill:      viewer.Moderator && it.State != news.Deleted,
+		Clear:     viewer.Moderator && it.State == news.Alive && it.Flags > 0,
 	}
 }
 

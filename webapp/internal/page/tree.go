@@ -161,6 +161,9 @@ func (t *tree) actions(it news.Item) {
 	} else if may.Kill {
 		t.button(it, "kill", "1", "Kill", "Kill", "")
 	}
+	if may.Clear {
+		t.button(it, "kill", "0", "Clear flags of", "Clear flags", "")
+	}
 	t.WriteString("</p>")
 }
 

@@ -269,7 +269,13 @@ func TestChangeDropsOnlyWhatItShowsOn(t *testing.T) {
 		all = append(all, "/past?day=2000-01-03")
 		drops("a vote for what the page of its day does not show", ctx(func(ctx context.Context) error { return k.store.Vote(ctx, "bob", 200, 1) }),
 			"/", "/front.rss", "/best", "/past?day=2000-01-03", "/user/sim")
-		drops("what has come back to life", ctx(func(ctx context.Context) error { return k.store.Kill(ctx, "bob", 2, false) }), all...)
+		drops("flags that are cleared", ctx(func(ctx context.Context) error { return k.store.Kill(ctx, "bob", 1, false) }), "/past?day=2000-01-01", "/from?site=site1.example")
+		drops("what has come back to life", ctx(func(ctx context.Context) error {
+			if err := k.store.Kill(ctx, "bob", 2, true); err != nil {
+				return err
+			}
+			return k.store.Kill(ctx, "bob", 2, false)
+		}), all...)
 	})
 }
 

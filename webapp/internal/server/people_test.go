@@ -118,6 +118,34 @@ func TestModeratorSeesFlagsAndKills(t *testing.T) {
 	})
 }
 
+func TestFlagsAreClearedAndWhatIsDeletedIsNotFlagged(t *testing.T) {
+	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
+		ann, mod := visit().register("ann"), visit().register("mod")
+		must(t, st.SetModerator(t.Context(), "mod", true))
+		story := ann.submit("A good one", "", "x")
+		said := ann.say(story, "And that")
+		gone := ann.submit("Regretted", "", "x")
+		mod.open("/item/" + story).press("Flag A good one")
+		mod.open("/item/" + said).press("Flag the comment by ann")
+		mod.open("/item/" + gone).press("Flag Regretted")
+		mod.open("/flagged").sees("A good one", "And that", "Regretted")
+		ann.open("/item/" + gone + "/delete").fill("delete")
+		mod.open("/flagged").sees("A good one", "And that").seesNot("deleted", "Regretted")
+		if ann.open("/item/" + story); ann.button("Clear flags of A good one") != nil {
+			t.Error("the author clears flags")
+		}
+		if mod.press("Clear flags of A good one"); mod.button("Kill A good one") != nil {
+			t.Errorf("%s still shows it:\n%s", mod.at, mod.body)
+		}
+		mod.open("/item/" + story).press("Clear flags of the comment by ann")
+		if mod.button("Clear flags of the comment by ann") != nil {
+			t.Error("nothing is left to clear")
+		}
+		mod.open("/flagged").sees("Nobody has flagged anything.")
+		visit().open("/item/"+story).sees("A good one", "And that")
+	})
+}
+
 func TestButtonsOfAnAnswerThatWasRefusedLeadBack(t *testing.T) {
 	inTown(t, func(t *testing.T, st *store.Store, visit func() *visitor) {
 		ann, bob := visit().register("ann"), visit().register("bob")

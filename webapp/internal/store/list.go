@@ -55,7 +55,7 @@ const (
 	Favourites  List = "favourites"  // of User, last marked first
 	Hidden      List = "hidden"      // of User, last marked first; for himself
 	Upvoted     List = "upvoted"     // of User, last voted first; for himself
-	Flagged     List = "flagged"     // with at least one flag, last first; for moderators
+	Flagged     List = "flagged"     // with at least one flag and not deleted, last first; for moderators
 	Killed      List = "dead"        // last first; for moderators and whoever shows the dead
 )
 
@@ -90,7 +90,7 @@ var orders = map[List]order{
 	Favourites:  {index: `marks_latest`, marks: true, where: `what = 'favourite'`, key: `m.at`, whole: true},
 	Hidden:      {index: `marks_latest`, marks: true, where: `what = 'hidden'`, key: `m.at`, whole: true, all: true},
 	Upvoted:     {index: `marks_latest`, marks: true, where: `what = 'vote' AND m.value = 1`, key: `m.at`, whole: true},
-	Flagged:     {index: `items_flags`, where: `flags > 0`, key: `i.seq`, whole: true, all: true},
+	Flagged:     {index: `items_flags`, where: `flags > 0 AND i.state <> 2`, key: `i.seq`, whole: true, all: true},
 	Killed:      {index: `items_dead`, where: `state = 1`, key: `i.seq`, whole: true, all: true},
 }
 

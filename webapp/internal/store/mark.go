@@ -157,8 +157,8 @@ func (s *Store) remember(ctx context.Context, name, what string, id news.ID, on 
 	})
 }
 
-// Kill makes an item dead, or revives it and forgets its flags. ErrNotAllowed
-// unless the user is a moderator.
+// Kill makes an item dead, or revives it and forgets its flags, which are
+// forgotten of one that lives as well. ErrNotAllowed unless the user is a moderator.
 func (s *Store) Kill(ctx context.Context, name string, id news.ID, dead bool) error {
 	return s.change(ctx, func(w *work) error {
 		u, it, _, err := w.before(name, "flag", id)
@@ -173,9 +173,12 @@ func (s *Store) Kill(ctx context.Context, name string, id news.ID, dead bool) er
 			w.touch(it.Tags()...)
 			return w.setState(it, news.Dead)
 		}
-		w.touch(news.Everything) // it comes back wherever it was
-		if err := w.setState(it, news.Alive); err != nil {
-			return err
+		w.touch(it.Tags()...)
+		if it.State == news.Dead {
+			w.touch(news.Everything) // it comes back wherever it was
+			if err := w.setState(it, news.Alive); err != nil {
+				return err
+			}
 		}
 		if _, err := w.exec("forget flags", dropFlags, id); err != nil {
 			return err
