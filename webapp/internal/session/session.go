@@ -210,11 +210,16 @@ func (s *Sessions) Register(c echo.Context, name, password string) (*news.User, 
 	if err := news.CheckAccount(name, password); err != nil { // costs no turn
 		return nil, err
 	}
-	if err := s.accounts.try(maxAccounts, address(c)); err != nil {
+	from := address(c)
+	if err := s.accounts.try(maxNames, "names "+from); err != nil {
+		return nil, err
+	}
+	if err := s.accounts.try(maxAccounts, from); err != nil {
 		return nil, err
 	}
 	u, err := s.store.Register(c.Request().Context(), name, password)
 	if err != nil {
+		s.accounts.back(from) // there is no account
 		return nil, err
 	}
 	return s.begin(c, u)

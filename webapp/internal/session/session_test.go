@@ -328,6 +328,32 @@ func TestOneAddressMakesFewAccounts(t *testing.T) {
 	})
 }
 
+// Names that are taken cost no account, but nobody asks for all names there are.
+func TestTakenNamesCostNoAccount(t *testing.T) {
+	with(t, func(t *testing.T, s site) {
+		s.join(t, "ann")
+		for i := range 2 * maxAccounts {
+			if a := s.do(t, "POST", "/register", login("Ann", secret)); a.status != 409 {
+				t.Fatalf("taken name %d: %d", i, a.status)
+			}
+		}
+		s.join(t, "bob")
+		for i := 2*maxAccounts + 2; i < maxNames; i++ {
+			if a := s.do(t, "POST", "/register", login("bob", secret)); a.status != 409 {
+				t.Fatalf("taken name %d: %d", i, a.status)
+			}
+		}
+		if a := s.do(t, "POST", "/register", login("ann", secret)); a.status != 429 {
+			t.Errorf("after %d names: %d", maxNames, a.status)
+		}
+		if a := s.do(t, "POST", "/register", login("carl", secret), "X-Real-Ip", "192.0.2.9"); a.status != 200 {
+			t.Errorf("from elsewhere: %d", a.status)
+		}
+		time.Sleep(accountWindow)
+		s.join(t, "dora")
+	})
+}
+
 func TestMemoryOfTriesIsBounded(t *testing.T) {
 	th := newThrottle(time.Hour)
 	for i := range maxKeys + 10 {

@@ -18,6 +18,7 @@ const (
 	maxLoginsFrom = 50 // per address, whatever the names
 	accountWindow = time.Hour
 	maxAccounts   = 10 // per address
+	maxNames      = 50 // asked for, per address: the good ones are taken
 )
 
 // throttle counts attempts by key within a window that begins with the first.
