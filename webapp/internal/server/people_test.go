@@ -206,6 +206,7 @@ func TestWhatIsWrongIsSaidBesideItAndNothingIsStored(t *testing.T) {
 		ann, nobody := visit().register("ann"), visit()
 		story := ann.submit("Mine", "", "x")
 		said := ann.say(story, "Something")
+		other := ann.submit("Other", "https://taken.example/", "")
 		long, tried := strings.Repeat("x", 81), make(attempts)
 		for _, row := range []struct {
 			who       *visitor
@@ -229,6 +230,7 @@ func TestWhatIsWrongIsSaidBesideItAndNothingIsStored(t *testing.T) {
 			{ann, "/item/" + said, "reply", []string{"text", strings.Repeat("x", 40_001)}, 422, "text", "Your answer is 40001 characters long; the longest is 40000.", nil},
 			{ann, "/item/" + story + "/edit", "edit", []string{"title", "", "text", "More"}, 422, "title", "Title must not be empty.", nil},
 			{ann, "/item/" + said + "/edit", "edit", []string{"text", ""}, 422, "text", "Text must not be empty.", nil},
+			{ann, "/item/" + story + "/edit", "edit", []string{"title", "x", "url", "https://taken.example/?utm_source=x", "text", "y"}, 422, "url", "Address is discussed already, at /item/" + other + ".", nil},
 			{ann, "/settings", "profile", []string{"about", strings.Repeat("x", 5001)}, 422, "about", "About is 5001 characters long; the longest is 5000.", nil},
 			{ann, "/settings", "secret", []string{"old", password, "password", "short"}, 422, "password", "New password must have at least 10 characters.", []string{"old", "password"}},
 			{nobody, "/register", "register", []string{"name", "a b", "password", password}, 422, "name", "Name must be 2 to 32 letters, digits, '_' or '-'.", []string{"password"}},

@@ -292,6 +292,35 @@ func TestAddressThatIsHereLeadsToItsDiscussion(t *testing.T) {
 	})
 }
 
+func TestEditLeadsToNoSecondDiscussion(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		take(t, s, story(1)) // http://a.org/
+		join(t, s, 50, "ann")
+		id := submit(t, s, "ann", news.Draft{Kind: news.Story, Title: "Mine", URL: "https://b.org/"})
+		edit := func(d news.Draft) (wrong string) {
+			var invalid *news.Invalid
+			if err := s.Edit(t.Context(), "ann", id, d); errors.As(err, &invalid) {
+				return invalid.Error()
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			return ""
+		}
+		if got := edit(news.Draft{Title: "Better", URL: "https://www.a.org?utm_source=x"}); got != "url is discussed already, at /item/1" || see(t, s, id).Title != "Mine" {
+			t.Errorf("wrong: %q, stored %+v", got, see(t, s, id))
+		}
+		for _, address := range []string{"http://b.org", "https://c.org/", "", "https://b.org/"} {
+			if got := edit(news.Draft{Title: "Better " + address, URL: address}); got != "" {
+				t.Errorf("%q: %s", address, got)
+			}
+		}
+		set(t, s, "UPDATE items SET state = 1 WHERE id = 1")
+		if got := edit(news.Draft{Title: "Better", URL: "http://a.org/"}); got != "" {
+			t.Errorf("the other is dead: %s", got)
+		}
+	})
+}
+
 func TestPollCountsChoices(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
 		join(t, s, 1, "ann", "bob")

@@ -125,6 +125,15 @@ func (w *work) sameAs(u news.User, d news.Draft) (id news.ID, err error) {
 	return 0, nil
 }
 
+// discussed finds where an address is discussed; 0: nowhere.
+func (w *work) discussed(link string) (id news.ID, err error) {
+	if link == "" {
+		return 0, nil
+	}
+	_, err = w.one("look for address", sameLink, into(&id), link, w.now.Add(-linkLife).UnixMilli())
+	return id, err
+}
+
 func (w *work) maySubmit(u news.User, d news.Draft) error {
 	if d.Kind == news.Job && !u.Moderator {
 		return &news.Refusal{Why: "Jobs are posted by moderators."}
@@ -138,15 +147,10 @@ func (w *work) maySubmit(u news.User, d news.Draft) error {
 			return err
 		}
 	}
-	if link := news.SameLink(d.URL); link != "" {
-		var id news.ID
-		found, err := w.one("look for address", sameLink, into(&id), link, w.now.Add(-linkLife).UnixMilli())
-		if err != nil {
-			return err
-		}
-		if found {
-			return &Discussed{id}
-		}
+	if there, err := w.discussed(news.SameLink(d.URL)); err != nil {
+		return err
+	} else if there != 0 {
+		return &Discussed{there}
 	}
 	pace := u.PaceOf(w.now)
 	most := pace.Comments
@@ -167,8 +171,9 @@ func (w *work) maySubmit(u news.User, d news.Draft) error {
 }
 
 // Edit replaces title, text and address of an item by those of d; nothing
-// else of d counts. Where they are the same, nothing is stored. Its author may for two hours, moderators always.
-// Errors: those of Submit.
+// else of d counts. Where they are the same, nothing is stored. Its author may
+// for two hours, moderators always. Errors: those of Submit, but an address that
+// is discussed already is an *news.Invalid that names "url".
 func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft) error {
 	return s.change(ctx, func(w *work) error {
 		u, it, _, err := w.before(name, "vote", id)
@@ -191,6 +196,13 @@ func (s *Store) Edit(ctx context.Context, name string, id news.ID, d news.Draft)
 		site, link, shelf := "", "", news.NoShelf
 		if it.Kind.Heads() {
 			site, link, shelf = news.SiteOf(d.URL), news.SameLink(d.URL), news.ShelfOf(it.Kind, d.Title)
+		}
+		if link != news.SameLink(it.URL) {
+			if there, err := w.discussed(link); err != nil {
+				return err
+			} else if there != 0 { // beside the field: the rest of what was typed is not to be lost
+				return &news.Invalid{Wrongs: []news.Wrong{{Field: "url", Why: fmt.Sprintf("is discussed already, at /item/%d", there)}}}
+			}
 		}
 		if err := w.makeAllFound(); err != nil {
 			return err
