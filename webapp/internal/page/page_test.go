@@ -376,6 +376,27 @@ func TestOldAddressesLeadToTheItem(t *testing.T) {
 	})
 }
 
+// The sitemap names the newest thousand, and the days lead a crawler to the rest:
+// back from one to the other, and to an end.
+func TestCrawlerReachesTheFirstStory(t *testing.T) {
+	before := regexp.MustCompile(`<a href="([^"]*)">← The day before`)
+	with(t, func(t *testing.T, s site) {
+		village(t, s)
+		time.Sleep(3 * 24 * time.Hour)
+		path, days := "/past", 0
+		for !strings.Contains(s.page(t, path), `href="/item/1"`) {
+			m := before.FindStringSubmatch(s.page(t, path))
+			if m == nil || days > 5 {
+				t.Fatalf("%s leads no further:\n%s", path, s.page(t, path))
+			}
+			path, days = html.UnescapeString(m[1]), days+1
+		}
+		if !strings.Contains(s.page(t, "/sitemap.xml"), "/past</loc>") || strings.Contains(s.page(t, "/robots.txt"), "/past") {
+			t.Error("nobody is led to the days")
+		}
+	})
+}
+
 func TestNothingIsLoadedFromAnotherHost(t *testing.T) {
 	loaded := regexp.MustCompile(`(?:src|<link rel="(?:stylesheet|icon)" href)="([^"]*)"|url\(|@import|<iframe|style=|fetch|import`)
 	with(t, func(t *testing.T, s site) {
