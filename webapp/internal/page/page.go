@@ -114,6 +114,13 @@ func (p *Pages) Register(e *echo.Echo) {
 	read("/item", p.oldItem)
 	read("/user/:name", p.user)
 	read("/user", p.oldUser)
+	for old, path := range oldLists {
+		read(old, oldList(path))
+	}
+	for old, word := range oldUserLists {
+		read(old, p.oldUserList(word))
+	}
+	read("/front", p.oldDay)
 	for _, s := range ofUser {
 		read("/user/:name/"+s.word, p.userList(s))
 	}

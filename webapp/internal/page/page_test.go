@@ -361,16 +361,35 @@ var attributes = regexp.MustCompile(`([a-z-]+)="[^"]*"`)
 // shape is a tag without the values of its attributes.
 func shape(tag string) string { return attributes.ReplaceAllString(tag, "$1") }
 
-func TestOldAddressesLeadToTheItem(t *testing.T) {
+func TestAddressesOfHackerNewsLeadToOurs(t *testing.T) {
 	with(t, func(t *testing.T, s site) {
-		rec := httptest.NewRecorder()
-		s.echo.ServeHTTP(rec, httptest.NewRequest("GET", "/item?id=7", nil))
-		if rec.Code != 301 || rec.Header().Get("Location") != "/item/7" {
-			t.Errorf("%d to %q", rec.Code, rec.Header().Get("Location"))
+		village(t, s)
+		for path, want := range map[string]string{
+			"/item?id=7": "/item/7", "/user?id=pg": "/user/pg", "/news": "/", "/news?p=2": "/", "/newcomments": "/comments",
+			"/threads?id=sama": "/user/sama/comments", "/submitted?id=pg": "/user/pg/submissions", "/favorites?id=pg": "/user/pg/favourites",
+			"/front?day=2000-01-01": "/past?day=2000-01-01", "/front": "/past",
+		} {
+			rec := httptest.NewRecorder()
+			s.echo.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+			if to := rec.Header().Get("Location"); rec.Code/100 != 3 || to != want {
+				t.Errorf("%s: %d to %q, want %q", path, rec.Code, to, want)
+			} else if status, _ := s.get(t, to); status != 200 {
+				t.Errorf("%s leads to %s: %d", path, to, status)
+			}
 		}
-		for _, query := range []string{"", "?id=//evil.org", "?id=-1", "?id=7%0d%0aX:y"} {
-			if status, _ := s.get(t, "/item"+query); status == 301 {
-				t.Errorf("%q is redirected", query)
+		for _, path := range []string{"/item?id=", "/user?id=", "/threads?id=", "/submitted?id=", "/favorites?id=", "/front?day="} {
+			for _, evil := range []string{"//evil.org", "https://evil.org", "-1", "7%0d%0aX:y", "..%2f..%2fsettings", "a%2fb", "%5cevil.org", "pg&id=//evil.org%00", "2000-02-30"} {
+				rec := httptest.NewRecorder()
+				s.echo.ServeHTTP(rec, httptest.NewRequest("GET", path+evil, nil))
+				to := rec.Header().Get("Location")
+				if rec.Code/100 == 3 && (!regexp.MustCompile(`^/user/[\w-]+(/\w+)?$`).MatchString(to)) {
+					t.Errorf("%s%s leads to %q", path, evil, to)
+				}
+			}
+		}
+		for _, path := range []string{"/item", "/user", "/threads", "/submitted", "/favorites"} {
+			if status, _ := s.get(t, path); status/100 == 3 {
+				t.Errorf("%s is redirected", path)
 			}
 		}
 	})

@@ -1,9 +1,11 @@
 package page
 
 import (
+	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -68,6 +70,40 @@ func (p *Pages) oldUser(c echo.Context) error {
 		return store.ErrNoSuchUser
 	}
 	return c.Redirect(http.StatusMovedPermanently, "/user/"+url.PathEscape(name))
+}
+
+// oldLists are the addresses that Hacker News has for lists, and ours.
+var oldLists = map[string]string{"/news": "/", "/newcomments": "/comments"}
+
+// oldUserLists are those of a user, /submitted?id=pg, and our words for them.
+var oldUserLists = map[string]string{"/submitted": "submissions", "/threads": "comments", "/favorites": "favourites"}
+
+func oldList(path string) echo.HandlerFunc {
+	return func(c echo.Context) error { return c.Redirect(http.StatusMovedPermanently, path) }
+}
+
+func (p *Pages) oldUserList(word string) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		name := c.QueryParam("id")
+		if !news.ValidName(name) {
+			return store.ErrNoSuchUser
+		}
+		return c.Redirect(http.StatusMovedPermanently, "/user/"+url.PathEscape(name)+"/"+word)
+	}
+}
+
+// oldDay is /front?day=2026-01-31 there; without a day it is yesterday, which is
+// another one tomorrow.
+func (p *Pages) oldDay(c echo.Context) error {
+	said := c.QueryParam("day")
+	if said == "" {
+		return c.Redirect(http.StatusFound, "/past")
+	}
+	day, err := time.Parse(isoDay, said)
+	if err != nil {
+		return fmt.Errorf("page: day %q: %w", said, store.ErrNoSuchList)
+	}
+	return c.Redirect(http.StatusMovedPermanently, "/past?day="+day.Format(isoDay))
 }
 
 func (p *Pages) userList(s userShelf) echo.HandlerFunc {
