@@ -116,6 +116,7 @@ func (p *Pages) thread(c echo.Context, t store.Thread) (v itemView, err error) {
 		v.Item.Text = p.texts.of(t.Item)
 		v.About = summaryOf(t.Item)
 	}
+	v.Type = "article"
 	v.Title, v.Address, v.Unlisted = v.Item.Line, v.Item.Page(), t.Item.State != news.Alive
 	if !t.Item.Kind.Heads() {
 		v.Title = kindName(t.Item.Kind) + " by " + t.Item.By

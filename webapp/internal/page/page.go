@@ -159,6 +159,7 @@ type view struct {
 	Origin   string
 	Address  string // path by which the page is known; "" when it has no lasting one
 	About    string // a sentence for other sites
+	Type     string // what the page is for them: website when empty, article, profile
 	Feed     string // path of the list's feeds without their ending
 	Unlisted bool   // not for search engines
 }

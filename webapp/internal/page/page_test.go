@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"html"
+	"image/png"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -390,6 +391,52 @@ func TestAddressesOfHackerNewsLeadToOurs(t *testing.T) {
 		for _, path := range []string{"/item", "/user", "/threads", "/submitted", "/favorites"} {
 			if status, _ := s.get(t, path); status/100 == 3 {
 				t.Errorf("%s is redirected", path)
+			}
+		}
+	})
+}
+
+// What other sites show of a link is said by og:; the picture is ours.
+func TestOtherSitesAreToldWhatAPageIs(t *testing.T) {
+	property := regexp.MustCompile(`<meta property="og:([a-z:_]+)" content="([^"]*)">`)
+	with(t, func(t *testing.T, s site) {
+		village(t, s)
+		people(t, s)
+		for path, want := range map[string][3]string{
+			"/":                      {"website", SiteName, "What people talk about now."},
+			"/newest":                {"website", "Newest", "What has come in last."},
+			"/from?site=ann.example": {"website", "From ann.example", ""},
+			"/past?day=2000-01-01":   {"website", "1 January 2000", ""},
+			"/user/ann/submissions":  {"website", "Submissions of ann", ""},
+			"/user/ann":              {"profile", "ann", "I build doors. https://ann.example/"},
+			"/item/2":                {"article", "Ask: what do you &lt;b&gt;read&lt;/b&gt;? &#34;Books&#34;, I hope", "One book a week. See http://a.org/list?a=1&amp;b=2 (&gt; 100)"},
+			"/item/4":                {"article", "Comment by sama on Ask: what do you &lt;b&gt;read&lt;/b&gt;? &#34;Books&#34;, I hope", "Yes. Not one, two: 1. &lt;script&gt;alert(1)&lt;/script&gt; 2. it’s good"},
+			"/item/1":                {}, // dead
+			"/search?q=x":            {},
+			"/login":                 {},
+		} {
+			got := make(map[string]string)
+			for _, m := range property.FindAllStringSubmatch(s.page(t, path), -1) {
+				if _, twice := got[m[1]]; twice {
+					t.Errorf("%s says og:%s twice", path, m[1])
+				}
+				got[m[1]] = m[2]
+			}
+			if want[0] == "" {
+				if len(got) > 0 {
+					t.Errorf("%s is not for other sites, and says %v", path, got)
+				}
+				continue
+			}
+			if said := [3]string{got["type"], got["title"], got["description"]}; said != want || got["site_name"] != SiteName || got["url"] != "https://news.example.com"+path {
+				t.Errorf("%s says %q, want %q; %v", path, said, want, got)
+			}
+			picture, ours := strings.CutPrefix(got["image"], "https://news.example.com/")
+			rec := httptest.NewRecorder()
+			s.echo.ServeHTTP(rec, httptest.NewRequest("GET", "/"+picture, nil))
+			shown, err := png.DecodeConfig(rec.Body)
+			if !ours || rec.Code != 200 || rec.Header().Get("Content-Type") != "image/png" || err != nil || shown.Width < 200 || shown.Height < 200 {
+				t.Errorf("%s: the picture %q: %d, %+v, %v", path, got["image"], rec.Code, shown, err)
 			}
 		}
 	})

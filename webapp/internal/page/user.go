@@ -58,6 +58,7 @@ func (p *Pages) user(c echo.Context) error {
 	v := userView{view: p.view(c, u.Name, ""), User: u, Text: p.texts.html(u.About, true), Joined: u.Joined.Format("2 January 2006")}
 	v.Mine = v.Me != nil && v.Me.Name == u.Name
 	v.Tabs = tabs(u.Name, v.Me, "")
+	v.Type = "profile"
 	v.Address, v.About = "/user/"+u.Name, summary(u.About, news.Typed)
 	dependsOn(c, news.UserTag(u.Name))
 	return p.show(c, http.StatusOK, "user", v)
