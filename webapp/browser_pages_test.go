@@ -56,7 +56,7 @@ func readTheSite(t *testing.T, browser context.Context, site string, d device) {
 	}
 	v.open("/").press(`a[href="/past"]`).sees("The day after").press(`a[href^="/past?day="]`).keep("past")
 	v.press(`.days button`).sees("The day before")
-	v.open("/past?day=1999-12-31").sees("Day must be a day from").keep("past-wrong")
+	v.open("/past?day=1999-12-31").sees("Day must be a day from").refused(422).keep("past-wrong")
 	v.open("/newest").press(`.entry h2 ~ .meta a.by`).sees("Joined").keep("visitor-user")
 	v.open("/newest").press(`.entry .count`).press(`a[href^="/login?goto="]`).sees("Password")
 	for _, path := range []string{"/rss", "/newest.rss", "/front.json", "/comments.json", "/sitemap.xml", "/robots.txt", "/api/v1/openapi.json", "/v0/topstories.json"} {

@@ -141,6 +141,12 @@ type person struct {
 
 	mu       sync.Mutex
 	problems []string // mu; what the console has said, and requests to other hosts
+	refusals []string // mu; of pages that are errors, as the console says them, not asked for yet
+}
+
+// refused is what the console says of a page that has this status.
+func refused(status int, address string) string {
+	return fmt.Sprintf("Failed to load resource: the server responded with a status of %d () %s", status, address)
 }
 
 // device is what somebody holds in hands, or sits at.
@@ -213,10 +219,12 @@ func (p *person) listen(event any) {
 	case *runtime.EventConsoleAPICalled:
 		p.problems = append(p.problems, "console: "+string(e.Type))
 	case *log.EventEntryAdded:
-		// That a form was refused is said here as well: its page has the status.
-		refused := e.Entry.Source == log.EntrySourceNetwork && strings.Contains(e.Entry.Text, "422")
-		if loud := e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning; loud && !refused {
-			p.problems = append(p.problems, e.Entry.Text+" "+e.Entry.URL)
+		loud := e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning
+		switch said := e.Entry.Text + " " + e.Entry.URL; {
+		case loud && e.Entry.Source == log.EntrySourceNetwork && strings.HasPrefix(said, "Failed to load resource"):
+			p.refusals = append(p.refusals, said)
+		case loud:
+			p.problems = append(p.problems, said)
 		}
 	case *traffic.EventRequestWillBeSent:
 		if !strings.HasPrefix(e.Request.URL, p.site+"/") && !strings.HasPrefix(e.Request.URL, "data:") { // data: the browser's own icons
@@ -247,6 +255,23 @@ func (p *person) goes(actions ...chromedp.Action[chromedp.Void]) *person {
 func (p *person) open(path string) *person {
 	p.t.Helper()
 	return p.goes(chromedp.Navigate(p.site + path))
+}
+
+// refused expects that the page which is shown has this status, and that the
+// console says so once and nothing else of the kind.
+func (p *person) refused(status int) *person {
+	p.t.Helper()
+	address := finds(p, chromedp.Evaluate[string](`location.href`))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	want := refused(status, address)
+	at := slices.Index(p.refusals, want)
+	if at < 0 {
+		p.t.Errorf("%s: the console says %q, and not %q", p.name, p.refusals, want)
+		return p
+	}
+	p.refusals = slices.Delete(p.refusals, at, at+1)
+	return p
 }
 
 // write types into a field, over what stands there.
@@ -340,7 +365,7 @@ func (p *person) leaves() {
 	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, problem := range p.problems {
+	for _, problem := range slices.Concat(p.problems, p.refusals) {
 		p.t.Errorf("%s: %s", p.name, problem)
 	}
 }
@@ -369,11 +394,11 @@ func useTheSite(t *testing.T, browser context.Context, site string, d device) {
 
 	ann.open("/").keep("front")
 	ann.press(`a[href^="/login"]`).press(`a[href^="/register"]`)
-	ann.write(`input[name=name]`, name).write(`input[name=password]`, "short").press(`#register button`).sees("at least 10 characters").keep("register-wrong")
+	ann.write(`input[name=name]`, name).write(`input[name=password]`, "short").press(`#register button`).sees("at least 10 characters").refused(422).keep("register-wrong")
 	ann.write(`input[name=password]`, browserPassword).press(`#register button`).sees(name, "Log out")
 
 	ann.press(`a[href="/submit"]`).keep("submit")
-	ann.write(`input[name=title]`, strings.Repeat("x", 81)).press(`#submit button`).sees("the longest is 80").keep("submit-wrong")
+	ann.write(`input[name=title]`, strings.Repeat("x", 81)).press(`#submit button`).sees("the longest is 80").refused(422).keep("submit-wrong")
 	ann.write(`input[name=title]`, about).write(`input[name=url]`, "https://example.com/"+d.name)
 	ann.write(`textarea[name=text]`, "It *opens* doors:\r\r  go run ./cmd/caddy\r\rand closes them.").press(`#submit button`)
 	ann.sees(about, "example.com", "No comments yet")
@@ -404,10 +429,25 @@ func useTheSite(t *testing.T, browser context.Context, site string, d device) {
 	ann.open("/submit?kind=poll").write(`input[name=title]`, "Doors or gates? "+d.name).write(`textarea[name=options]`, "Doors\rGates").press(`#submit button`)
 	ann.press(`.options button[aria-label="Choose Gates"]`).sees("1 vote").keep("poll")
 	ann.press(`a[href$="/delete"]`).keep("delete").press(`#delete button`).sees("[deleted]")
-	ann.open("/settings").write(`input[name=old]`, "not the old one").write(`input[name=password]`, browserPassword+"!").press(`#secret button`).sees("Old password is wrong.").keep("password-wrong")
+	ann.open("/settings").write(`input[name=old]`, "not the old one").write(`input[name=password]`, browserPassword+"!").press(`#secret button`).sees("Old password is wrong.").refused(422).keep("password-wrong")
 	ann.write(`input[name=old]`, browserPassword).write(`input[name=password]`, browserPassword+"!").press(`#secret button`).sees("It has been saved.")
 	ann.press(`button[formaction="/logout"]`).seesNot("Log out")
 	ann.press(`a[href^="/login"]`).write(`input[name=name]`, name).write(`input[name=password]`, browserPassword+"!").keep("login").press(`#login button`).sees("Log out")
+	turnAway(t, browser, site, name, d)
+}
+
+// turnAway shows the pages of those who are refused for other reasons than what
+// they typed: a name that is taken, a wrong password, and one guess too many.
+func turnAway(t *testing.T, browser context.Context, site, name string, d device) {
+	eve := sit(t, browser, site, "eve", d)
+	defer eve.leaves()
+	eve.open("/register").write(`input[name=name]`, name).write(`input[name=password]`, browserPassword).press(`#register button`)
+	eve.sees("somebody else's already").refused(409).keep("register-taken")
+	eve.open("/login").write(`input[name=name]`, "eve-"+d.name) // not as ann, who logs in again later
+	for range 5 {
+		eve.write(`input[name=password]`, "a guess").press(`#login button`).sees("Name or password is wrong.").refused(403)
+	}
+	eve.keep("login-wrong").write(`input[name=password]`, "a guess").press(`#login button`).sees("That was too fast.").refused(429).keep("login-too-fast")
 }
 
 func useTheKeys(t *testing.T, browser context.Context, site string) {
