@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,13 +20,27 @@ import (
 	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
-// direct makes the direct way to the upstreams; nil where something is asked for
-// that only reverseproxy knows.
-func (h *Handler) direct(transport http.RoundTripper) *upstream.Direct {
+// ways makes the direct way to the upstreams; nil where something is asked for
+// that only reverseproxy knows. One of the two ways keeps connections: an application
+// that serves one at a time would wait for a request on that of the other. keeper is
+// the transport, where it does.
+func (h *Handler) ways(transport http.RoundTripper) (direct *upstream.Direct, keeper *upstream.Keeper) {
 	t, ok := transport.(*reverseproxy.HTTPTransport)
-	if !ok || h.DirectOff || !isPlain(t) || !h.asksNothingSpecial() {
-		return nil
+	if !ok || !isPlain(t) {
+		return nil, nil
 	}
+	if h.DirectOff || !h.asksNothingSpecial() {
+		keeper = &upstream.Keeper{Drop: func(string) { t.Transport.CloseIdleConnections() }}
+		h.closeWays = h.pool.ready.Join(keeper)
+		return nil, keeper
+	}
+	t.Transport.DisableKeepAlives = true
+	direct = h.direct(t)
+	h.closeWays = direct.Close
+	return direct, nil
+}
+
+func (h *Handler) direct(t *reverseproxy.HTTPTransport) *upstream.Direct {
 	idle := time.Duration(t.KeepAlive.IdleConnTimeout)
 	if t.KeepAlive.Enabled != nil && !*t.KeepAlive.Enabled {
 		idle = -1
@@ -35,7 +50,17 @@ func (h *Handler) direct(transport http.RoundTripper) *upstream.Direct {
 		IdleTimeout: idle,
 		MaxHead:     int(t.MaxResponseHeaderSize),
 		Ready:       &h.pool.ready,
+		Kind:        kindOf(t),
 	})
+}
+
+// kindOf tells connections apart that are not made alike, or not kept alike.
+func kindOf(t *reverseproxy.HTTPTransport) string {
+	text, err := json.Marshal([]any{t.Resolver, t.LocalAddress, t.KeepAlive, t.MaxResponseHeaderSize})
+	if err != nil {
+		return fmt.Sprintf("%p", t) // like no other
+	}
+	return string(text)
 }
 
 // isPlain reports whether a transport speaks HTTP/1.1 over a connection of which

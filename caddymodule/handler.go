@@ -90,10 +90,10 @@ type Handler struct {
 	front     *front.Front
 	closeIdle func() error // of a transport that Caddy does not clean up; may be nil
 
-	closeDirect func()       // ends the idle connections of the direct way; may be nil
-	files       *front.Files // may be nil
-	release     func()       // of the routes' metrics; may be nil
-	logger      *zap.Logger
+	closeWays func()       // ends the idle connections of the direct way; may be nil
+	files     *front.Files // may be nil
+	release   func()       // of the routes' metrics; may be nil
+	logger    *zap.Logger
 
 	provisioned bool // ReverseProxy was, and must be cleaned up
 }
@@ -347,8 +347,8 @@ func (h *Handler) Cleanup() error {
 	if h.release != nil {
 		h.release()
 	}
-	if h.closeDirect != nil {
-		h.closeDirect()
+	if h.closeWays != nil {
+		h.closeWays()
 	}
 	if h.files != nil {
 		err = errors.Join(err, h.files.Close())

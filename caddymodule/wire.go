@@ -55,6 +55,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	}
 	h.release = h.pool.metrics.Use(routes.Templates())
 	_, weights := h.classes()
+	direct, keeper := h.ways(transport)
 	cfg := front.Config{
 		Routes:         routes,
 		Templates:      h.pool.templates,
@@ -65,7 +66,8 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		HideTiming:     h.HideTiming,
 		Readers:        []func(*http.Request, front.Exchange){h.pool.metrics.Read, door.floods.heard},
 
-		Direct:  h.direct(transport),
+		Direct:  direct,
+		Keeper:  keeper,
 		Ready:   &h.pool.ready,
 		Memory:  buffers,
 		Error:   failure(ctx),
@@ -96,9 +98,6 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 	}
 	h.amend(&cfg)
 	h.bounds(&cfg)
-	if cfg.Direct != nil {
-		h.closeDirect = cfg.Direct.Close
-	}
 	h.front = front.New(h.pool.queue, h.pool.health, cfg, h.logger)
 
 	// reverseproxy is left with one upstream per attempt, which is the one that

@@ -161,7 +161,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err // the client left; Serve gives the slot back
 	}
 	d := x.deliver()
-	t.front.cfg.Ready.Drop(d.slot.Upstream())
+	t.front.cfg.Ready.Clear(d.slot.Upstream(), t.front.cfg.Keeper)
 	ctx, cancel := context.WithCancel(t.front.cfg.Detach(context.WithoutCancel(req.Context())))
 	d.line = cancelling(cancel)
 	out := req.WithContext(ctx)

@@ -89,6 +89,8 @@ type Config struct {
 	Direct *upstream.Direct
 	// Ready of the pool: connections for the requests that wait.
 	Ready *upstream.Ready
+	// Keeper is the round tripper as one who keeps connections; nil: it keeps none.
+	Keeper *upstream.Keeper
 	// Trusted reports whether to believe what a client says of who is behind it;
 	// nil: never.
 	Trusted func(r *http.Request) bool

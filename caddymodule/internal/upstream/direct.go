@@ -23,15 +23,12 @@ import (
 // Safe for concurrent use. It does not decide what may be sent again, which
 // fields are whose business, or how long anything may take.
 type Direct struct {
-	cfg DirectConfig
-
-	mu     sync.Mutex
-	stocks map[string]*stock // mu; by address
-	reaper *time.Timer       // mu; nil: nothing is idle
-	closed bool              // mu
+	cfg    DirectConfig
+	*kept  // shared by all of one kind
+	finish func()
 }
 
-// stock is what there is to one address. Direct.mu guards it.
+// stock is what there is to one address. kept.mu guards it.
 type stock struct {
 	idle   []*conn // the last used last
 	busy   int     // exchanges
@@ -51,6 +48,9 @@ type DirectConfig struct {
 	MaxHead int
 	// Ready of the pool. Default: one of its own.
 	Ready *Ready
+	// Kind says what the connections are like: those who share a Ready and have the
+	// same here, and the same IdleTimeout and MaxHead, use each other's.
+	Kind string
 }
 
 // freshFor is how long a connection may have been idle for a request that must
@@ -73,7 +73,13 @@ func NewDirect(cfg DirectConfig) *Direct {
 	if cfg.Ready == nil {
 		cfg.Ready = new(Ready)
 	}
-	return &Direct{cfg: cfg, stocks: make(map[string]*stock)}
+	d := &Direct{cfg: cfg, kept: cfg.Ready.share(cfg.Kind)}
+	d.finish = sync.OnceFunc(func() {
+		if cfg.Ready.unshare(cfg.Kind, d.kept) {
+			d.end()
+		}
+	})
+	return d
 }
 
 // Send sends r to an address and returns its answer, of which nothing has been
@@ -192,6 +198,7 @@ func (d *Direct) Ready(address string) {
 // take finds a connection to the address, or makes one. The exchange is busy from
 // then on.
 func (d *Direct) take(ctx context.Context, address string, fresh bool) (*conn, error) {
+	d.cfg.Ready.clearOthers(address, &d.keeper)
 	for c := d.find(address, 1); c != nil; c = d.find(address, 0) {
 		if !(fresh && time.Since(c.since) > freshFor) && c.alive() {
 			return c, nil
@@ -265,10 +272,10 @@ func (d *Direct) give(address string, c *conn) {
 // maxStocks bounds the addresses of which only their manners are known.
 const maxStocks = 1000
 
-// forget drops a stock that has nothing. d.mu is held.
-func (d *Direct) forget(address string, s *stock) {
-	if len(s.idle)+s.busy == 0 && (!s.closes || d.closed || len(d.stocks) > maxStocks) {
-		delete(d.stocks, address)
+// forget drops a stock that has nothing. k.mu is held.
+func (k *kept) forget(address string, s *stock) {
+	if len(s.idle)+s.busy == 0 && (!s.closes || k.closed || len(k.stocks) > maxStocks) {
+		delete(k.stocks, address)
 	}
 }
 
@@ -306,20 +313,22 @@ func (d *Direct) Idle() int {
 }
 
 // Close closes the idle connections, and the others as soon as their exchange has
-// ended.
-func (d *Direct) Close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true
-	for address, s := range d.stocks {
+// ended. Those that are shared go when the last of all who share them is closed.
+func (d *Direct) Close() { d.finish() }
+
+func (k *kept) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	for address, s := range k.stocks {
 		for _, c := range s.idle {
 			c.Conn.Close()
 		}
 		s.idle = nil
-		d.forget(address, s)
+		k.forget(address, s)
 	}
-	if d.reaper != nil {
-		d.reaper.Stop()
-		d.reaper = nil
+	if k.reaper != nil {
+		k.reaper.Stop()
+		k.reaper = nil
 	}
 }

@@ -16,14 +16,18 @@ import (
 //
 // Always: they are used in the order in which they were made, which is that in which
 // an application takes them; it would wait for a request on the wrong one. All who
-// send to the same applications share a Ready, for the same reason.
+// send to the same applications share a Ready, for the same reason, and by it close
+// what the others keep (see Keeper).
 //
 // The zero value is ready for use. Safe for concurrent use.
 type Ready struct {
-	ahead atomic.Int64 // how many there are; changed under mu
+	ahead   atomic.Int64 // how many there are; changed under mu
+	keeping atomic.Int64 // len(keepers)
 
-	mu    sync.Mutex
-	conns map[string][]*readyConn // mu; by address, the oldest first
+	mu      sync.Mutex
+	conns   map[string][]*readyConn // mu; by address, the oldest first
+	keepers []*Keeper               // mu; a new one at each change
+	kinds   map[string]*kept        // mu; by DirectConfig.Kind
 }
 
 // readyConn is a connection, or becomes one.
@@ -102,8 +106,8 @@ func (r *Ready) first(address string) *readyConn {
 	return c
 }
 
-// Drop closes the connections to an address. It must be called before a request goes
-// to it by any other way, and when nobody waits for one any more.
+// Drop closes the connections to an address. It must be called when nobody waits for
+// one any more.
 func (r *Ready) Drop(address string) {
 	if r.ahead.Load() == 0 {
 		return
