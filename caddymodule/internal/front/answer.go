@@ -251,7 +251,7 @@ func (x *exchange) writeSpooled(w http.ResponseWriter, r *http.Request, d *deliv
 		unwatch()
 		if errors.Is(err, os.ErrDeadlineExceeded) || err == errWhole {
 			err = errWhole
-			d.abandon("it takes too long")
+			d.abandon(tooLong)
 		}
 		trailer = a.Trailer
 		d.broken(err)

@@ -96,9 +96,10 @@ func (x *exchange) amend(r *http.Request) {
 }
 
 // head reads the answer's head, and passes interim ones on. When the application
-// is too late for the client, somebody else waits for it.
+// is too late for the client, somebody else waits for it; when it is too late at all,
+// nobody does.
 func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
-	limit := x.firstByte()
+	limit, late := x.headWithin()
 	watched := limit > 0 && limit <= quick
 	if watched {
 		a.SetDeadline(d.began.Add(limit))
@@ -112,10 +113,13 @@ func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *
 		case err == nil:
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
+		case watched && r.Context().Err() == nil && late == errWhole:
+			d.abandon(tooLong)
+			return late
 		case watched:
 			d.listen(false)
 			go d.outliveDirect(a)
-			return cmp.Or[error](r.Context().Err(), errFirstByte)
+			return cmp.Or(r.Context().Err(), late)
 		default:
 			watched = true
 			a.SetDeadline(later(d.began, limit)) // before interrupt

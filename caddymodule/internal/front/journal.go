@@ -185,13 +185,16 @@ func (x *exchange) alive() {
 	}
 }
 
-// firstByte is how long the exchange waits for the head of an answer. Of an entry
-// that is being worked on, no second attempt may start.
-func (x *exchange) firstByte() time.Duration {
-	if x.journal {
-		return x.front.cfg.Whole
+// headWithin is how long the exchange waits for the head of an answer, <= 0: for ever,
+// and what has passed then. After errFirstByte the exchange goes on without its client,
+// so for an entry that is being worked on there is errWhole alone: no second attempt may
+// run beside the first.
+func (x *exchange) headWithin() (limit time.Duration, late error) {
+	first, whole := x.front.cfg.FirstByte, x.front.cfg.Whole
+	if x.journal || first <= 0 || whole > 0 && whole <= first {
+		return whole, errWhole
 	}
-	return x.front.cfg.FirstByte
+	return first, errFirstByte
 }
 
 // Deliver sends an entry to the application, by way of the queue, in the class of

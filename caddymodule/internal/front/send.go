@@ -184,7 +184,8 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	}()
 
 	var late <-chan time.Time
-	if limit := x.firstByte(); limit > 0 {
+	limit, why := x.headWithin()
+	if limit > 0 {
 		timer := time.NewTimer(limit)
 		defer timer.Stop()
 		late = timer.C
@@ -205,9 +206,12 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		go d.outlive(answers)
 		return nil, req.Context().Err()
 	case <-late:
+		if why == errWhole {
+			d.abandon(tooLong)
+		}
 		go d.outlive(answers)
-		x.failure = errFirstByte
-		return nil, errFirstByte
+		x.failure = why
+		return nil, why
 	}
 }
 
@@ -355,12 +359,15 @@ func (x *exchange) handOver(res *http.Response, d *delivery) (handed bool, err e
 	return true, nil
 }
 
+// tooLong is why an exchange is abandoned that takes longer than Whole.
+const tooLong = "it takes too long"
+
 // wholeTimer ends an exchange that takes too long.
 func (f *Front) wholeTimer(d *delivery) *time.Timer {
 	if f.cfg.Whole <= 0 {
 		return time.NewTimer(0)
 	}
-	return time.AfterFunc(f.cfg.Whole-time.Since(d.began), func() { d.abandon("it takes too long") })
+	return time.AfterFunc(f.cfg.Whole-time.Since(d.began), func() { d.abandon(tooLong) })
 }
 
 // outlive goes on with a delivery whose client has left, until the application

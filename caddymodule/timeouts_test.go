@@ -1,0 +1,88 @@
+package caddymodule_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// dribbles writes text, a byte every 50 ms.
+func dribbles(text string) func(*net.TCPConn, *bufio.Reader) {
+	return func(c *net.TCPConn, _ *bufio.Reader) {
+		for i := range len(text) {
+			if _, err := io.WriteString(c, text[i:i+1]); err != nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// TestWholeBoundsTheExchangeFromItsBeginning: also before the head of the answer, and
+// where there is no other bound.
+func TestWholeBoundsTheExchangeFromItsBeginning(t *testing.T) {
+	const begun = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+	dribbled := strings.Repeat("x", 1000)
+	rows := []struct {
+		what   string
+		act    func(*net.TCPConn, *bufio.Reader)
+		status int
+		broken bool
+	}{
+		{"is silent", silent, 504, false},
+		{"dribbles its head", dribbles("HTTP/1.1 200 OK\r\n" + dribbled), 504, false},
+		{"sends interim answers", dribbles(strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 50)), 504, false},
+		{"dribbles its body", says(begun, dribbles(dribbled)), 200, true},
+	}
+	acts := make(map[string]func(*net.TCPConn, *bufio.Reader))
+	for i, row := range rows {
+		acts[fmt.Sprintf("/%d", i)] = row.act
+	}
+	bothWays(t, func(t *testing.T, direct string) {
+		for _, firstByte := range []string{"0", "30s"} {
+			a := newFickle(t, acts)
+			d := open(t, "app_proxy "+a.Addr().String()+` {
+				name        slow
+				concurrency 10
+				direct      `+direct+`
+				timeouts {
+					first_byte `+firstByte+`
+					whole      1s
+				}
+			}`)
+			var clients sync.WaitGroup
+			for i, row := range rows {
+				clients.Go(func() {
+					began := time.Now()
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					defer cancel()
+					res, err := d.do(ctx, http.MethodGet, fmt.Sprintf("/%d", i), nil)
+					if err != nil {
+						t.Errorf("%s: %v", row.what, err)
+						return
+					}
+					text, err := io.ReadAll(res.Body)
+					res.Body.Close()
+					if res.StatusCode != row.status || (err != nil) != row.broken {
+						t.Errorf("%s: %d, want %d; %v", row.what, res.StatusCode, row.status, err)
+					}
+					if row.status == 504 && !strings.Contains(string(text), `"upstream-timeout"`) {
+						t.Errorf("%s: %.300s", row.what, text)
+					}
+					if took := time.Since(began); took < 900*time.Millisecond || took > 5*time.Second {
+						t.Errorf("%s: it took %v", row.what, took)
+					}
+				})
+			}
+			clients.Wait()
+			eventually(t, "the slots are back", func() bool { return poolOf(t, "slow").InFlight == 0 })
+		}
+	})
+}
