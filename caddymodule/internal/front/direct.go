@@ -109,7 +109,7 @@ func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *
 	for a.Status < 200 {
 		switch err := a.Head(); {
 		case err == nil && a.Status > 100 && a.Status < 200: // 100 was for us
-			inform(w, a)
+			inform(w, r, a)
 		case err == nil:
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
@@ -147,9 +147,13 @@ func later(t time.Time, d time.Duration) time.Time {
 	return t.Add(d)
 }
 
-// inform passes an interim answer on (RFC 9110, section 15.2). net/http writes
-// the fields that are set, so they are set for it alone.
-func inform(w http.ResponseWriter, a *upstream.Answer) {
+// inform passes an interim answer on, but not to a client of HTTP/1.0, who would take
+// it for the answer (RFC 9110, section 15.2). net/http writes the fields that are set,
+// so they are set for it alone.
+func inform(w http.ResponseWriter, r *http.Request, a *upstream.Answer) {
+	if !r.ProtoAtLeast(1, 1) {
+		return
+	}
 	h := w.Header()
 	own := maps.Clone(h)
 	listed := readNotes(a.Fields).listed

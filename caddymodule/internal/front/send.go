@@ -30,7 +30,7 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, send Sender) err
 	if x.goesDirect(r) {
 		err = x.direct(w, r)
 	} else {
-		err = send(informing{w}, x.forwarded(r))
+		err = send(informing{w, r.ProtoAtLeast(1, 1)}, x.forwarded(r))
 	}
 	if err == nil {
 		err = x.kept.landed()
@@ -39,11 +39,17 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, send Sender) err
 }
 
 // informing keeps our fields out of interim answers, which reverseproxy passes on
-// as they come.
-type informing struct{ http.ResponseWriter }
+// as they come, and the answers from clients of HTTP/1.0, who do not know them.
+type informing struct {
+	http.ResponseWriter
+	interim bool // the client knows interim answers
+}
 
 func (i informing) WriteHeader(status int) {
 	if status < http.StatusOK {
+		if !i.interim && status != http.StatusSwitchingProtocols {
+			return
+		}
 		dropOurs(i.Header())
 	}
 	i.ResponseWriter.WriteHeader(status)
