@@ -85,6 +85,21 @@ func TestWhatNeverArrivedIsAlwaysSentAgain(t *testing.T) {
 	}
 }
 
+// TestRulesForFieldsAreAppliedToEachAttemptAnew: not to what the one before has made.
+func TestRulesForFieldsAreAppliedToEachAttemptAnew(t *testing.T) {
+	bothWays(t, func(t *testing.T, direct string) {
+		got := make(chan string, 1)
+		a := newApp(t, func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("X-Up") })
+		d := open(t, "app_proxy "+freeAddr(t)+" "+a.addr+" {\n lb_policy first\n direct "+direct+"\n header_up X-Up a aa\n}")
+		if status := askWith(t, d, "/", "X-Up: a"); status != 200 {
+			t.Fatal(status)
+		}
+		if value := <-got; value != "aa" {
+			t.Errorf("the second attempt has %q", value)
+		}
+	})
+}
+
 // TestFewAreSentAgainAtOnce: of ten that fail together three are sent again.
 func TestFewAreSentAgainAtOnce(t *testing.T) {
 	const clients, again = 10, 3

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func (x *exchange) amend(r *http.Request) {
 	copied.Header = make(http.Header, len(r.Header)+len(x.onward.made))
 	for name, values := range r.Header {
 		if !x.onward.Drops(name) {
-			copied.Header[name] = values
+			copied.Header[name] = slices.Clone(values) // a replacement writes into it
 		}
 	}
 	for _, f := range x.onward.made {
