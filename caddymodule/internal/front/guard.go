@@ -18,6 +18,11 @@ const allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 func guard(w http.ResponseWriter, r *http.Request) error {
 	if tunnels(r) || r.Method == http.MethodTrace {
 		w.Header().Set("Allow", allowed)
+		if r.Method == http.MethodConnect && r.ProtoMajor == 1 {
+			// Whoever has asked may send into his tunnel already, and it would be
+			// taken for requests (RFC 9110, section 9.3.6).
+			w.Header().Set("Connection", "close")
+		}
 		return errMethod
 	}
 	// The application would speak HTTP/2 with the client, past every rule of the
@@ -29,8 +34,9 @@ func guard(w http.ResponseWriter, r *http.Request) error {
 	// With Content-Length beside Transfer-Encoding the connection must be closed
 	// behind the answer (RFC 9112, section 6.1): whoever is between the client and
 	// us may have seen another end. net/http drops Content-Length then and does not
-	// say so, so it is done for all that come in chunks.
-	if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+	// say so, so it is done for all that come in chunks. So must it be with
+	// Transfer-Encoding in HTTP/1.0, which net/http drops as well: for all of HTTP/1.0.
+	if r.ProtoMajor == 1 && (len(r.TransferEncoding) > 0 || r.ProtoMinor == 0) {
 		w.Header().Set("Connection", "close")
 	}
 	return nil
