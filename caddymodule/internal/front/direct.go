@@ -39,12 +39,14 @@ func (x *exchange) direct(w http.ResponseWriter, r *http.Request) error {
 		if f.queue.Crowded() {
 			f.cfg.Direct.Ready(d.slot.Upstream())
 		}
-		err = x.head(w, r, d, a)
+		var handed bool
+		if handed, err = x.head(w, r, d, a); handed {
+			x.failure = err
+			return err
+		}
 	}
 	if err != nil {
-		if x.failure = err; errors.Is(err, errFirstByte) || errors.Is(err, context.Canceled) {
-			return err // somebody else goes on with it
-		}
+		x.failure = err
 		x.unheard = isStale(err) || errors.Is(err, upstream.ErrSilent)
 		x.unreached = d.failed(err)
 		return err
@@ -97,9 +99,9 @@ func (x *exchange) amend(r *http.Request) {
 }
 
 // head reads the answer's head, and passes interim ones on. When the application
-// is too late for the client, somebody else waits for it; when it is too late at all,
-// nobody does.
-func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
+// is too late for the client, the exchange is handed to somebody else, who waits for
+// it; when it is too late at all, nobody does.
+func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) (handed bool, err error) {
 	limit, late := x.headWithin()
 	watched := limit > 0 && limit <= quick
 	if watched {
@@ -113,14 +115,14 @@ func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *
 			inform(w, r, a)
 		case err == nil:
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
+			return false, err
 		case watched && r.Context().Err() == nil && late == errWhole:
 			d.abandon(tooLong)
-			return late
+			return false, late
 		case watched:
 			d.listen(false)
 			go d.outliveDirect(a)
-			return cmp.Or(r.Context().Err(), late)
+			return true, cmp.Or(r.Context().Err(), late)
 		default:
 			watched = true
 			a.SetDeadline(later(d.began, limit)) // before interrupt
@@ -129,7 +131,7 @@ func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *
 			defer context.AfterFunc(r.Context(), d.interrupt)()
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // goAhead lets who has just got the slot begin before this goroutine writes to its

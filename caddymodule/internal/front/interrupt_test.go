@@ -6,8 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/portner/portner/caddymodule/internal/admission"
 	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
@@ -43,4 +47,36 @@ func TestWhoLeavesWithTheHeadInterruptsNothing(t *testing.T) {
 		t.Errorf("%q, %v", body, err)
 	}
 	a.Close()
+}
+
+// TestWhoseTimeIsUpIsLikeWhoLeaves: a deadline of the request's own context must not end
+// the exchange while somebody else goes on with it.
+func TestWhoseTimeIsUpIsLikeWhoLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		direct := upstream.NewDirect(upstream.DirectConfig{Dial: func(context.Context, string) (net.Conn, error) { return ours, nil }})
+		defer direct.Close()
+		h, closeAll := newHouse(Config{Direct: direct}, admission.Config{}, nil)
+		defer closeAll()
+		go func() { // ends with the answer
+			if _, err := http.ReadRequest(bufio.NewReader(theirs)); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(10 * time.Second)
+			io.WriteString(theirs, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		w := httptest.NewRecorder()
+		h.Serve(w, httptest.NewRequestWithContext(ctx, "GET", "/", nil), h.send)
+		if h.inFlight() != 1 || w.Code != StatusClientClosedRequest {
+			t.Errorf("%d slots out, status %d", h.inFlight(), w.Code)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if h.inFlight() != 0 || direct.Idle() != 1 {
+			t.Errorf("%d slots out, %d connections kept", h.inFlight(), direct.Idle())
+		}
+	})
 }

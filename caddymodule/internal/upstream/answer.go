@@ -34,7 +34,8 @@ type Answer struct {
 type bodyState uint8
 
 const (
-	bodyNone    bodyState = iota // nothing: it has ended
+	bodyUnknown bodyState = iota // a head
+	bodyNone                     // nothing: it has ended
 	bodySized                    // left bytes
 	bodyToEnd                    // whatever comes until the connection ends
 	chunkLength                  // the line with a chunk's size
@@ -162,7 +163,7 @@ func (a *Answer) Read(p []byte) (int, error) {
 	switch a.state {
 	case bodyNone:
 		return 0, io.EOF
-	case bodyBroken:
+	case bodyBroken, bodyUnknown:
 		return 0, ErrClosed
 	case bodyToEnd:
 		n, err := a.conn.read(p)

@@ -500,6 +500,34 @@ func TestAbortEndsReading(t *testing.T) {
 	}
 }
 
+// TestConnectionWithoutAHeadIsNotKept: the answer is still to come, and would be taken
+// for that to the next request.
+func TestConnectionWithoutAHeadIsNotKept(t *testing.T) {
+	for _, interim := range []string{"", "HTTP/1.1 103 Early Hints\r\n\r\n"} {
+		d := newDirect(t, DirectConfig{})
+		app := newApplication(t, func(conn net.Conn, r *bufio.Reader) {
+			readRequest(r)
+			io.WriteString(conn, interim)
+			readRequest(r)
+		})
+		a, err := d.Send(t.Context(), app.address, &Request{Method: "GET", Target: "/", Host: "app"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if interim != "" {
+			if err := a.Head(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := a.Read(make([]byte, 1)); n > 0 || err != ErrClosed || a.Ended() {
+			t.Errorf("before its head the answer has %d bytes, %v, ended %v", n, err, a.Ended())
+		}
+		if a.Close(); d.Idle() != 0 {
+			t.Errorf("after %q the connection is kept", interim)
+		}
+	}
+}
+
 func TestIdleConnectionsAreClosedInTime(t *testing.T) {
 	d := newDirect(t, DirectConfig{IdleTimeout: time.Millisecond})
 	ended := make(chan struct{})
