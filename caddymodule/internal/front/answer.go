@@ -92,6 +92,7 @@ func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *deliver
 	}
 	if file, info, err := x.front.cfg.Files.open(n.sendfile, n.redirect); file != nil || err != nil {
 		x.setFields(w, r, d, a, n)
+		x.last = nil
 		d.finishUnread(a)
 		if err != nil {
 			clear(w.Header())
@@ -246,6 +247,7 @@ func (x *exchange) writeSpooled(w http.ResponseWriter, r *http.Request, d *deliv
 	a.SetDeadline(s.until)
 	var trailer []upstream.Field // before s has ended
 	unwatch := context.AfterFunc(r.Context(), d.leave)
+	x.last = nil
 	go func() { // ends with the answer, or after Whole, or after Abandon
 		err := s.fill(a)
 		unwatch()

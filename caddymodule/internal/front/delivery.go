@@ -150,6 +150,17 @@ func (d *delivery) end(quarantine time.Duration) {
 	}
 }
 
+// unended is a delivery of a goroutine that may panic. Whether the application has
+// ended it, nobody knows then.
+type unended struct{ *delivery }
+
+// Close implements io.Closer. After the end it does nothing.
+func (u unended) Close() error {
+	u.hangUp()
+	u.end(abandonQuarantine)
+	return nil
+}
+
 // failed ends a delivery without an answer and reports whether the application
 // was not even reached. Health comes before the slot: the next request must not
 // get the slot of an upstream that cannot be reached.

@@ -33,6 +33,7 @@ func (x *exchange) direct(w http.ResponseWriter, r *http.Request) error {
 	f := x.front
 	x.compose(r)
 	d := x.deliver()
+	x.last = unended{d} // until it has ended, or somebody else goes on with it
 	a, err := f.cfg.Direct.Send(context.Background(), d.slot.Upstream(), &x.request)
 	if err == nil {
 		d.connected(a)
@@ -41,7 +42,7 @@ func (x *exchange) direct(w http.ResponseWriter, r *http.Request) error {
 		}
 		var handed bool
 		if handed, err = x.head(w, r, d, a); handed {
-			x.failure = err
+			x.last, x.failure = nil, err
 			return err
 		}
 	}

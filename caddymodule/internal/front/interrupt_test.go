@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,3 +81,45 @@ func TestWhoseTimeIsUpIsLikeWhoLeaves(t *testing.T) {
 		}
 	})
 }
+
+// TestSlotComesBackWhenTheAnswersWriterPanics: it is somebody else's code, and so is what
+// changes the fields. The application may still be at it.
+func TestSlotComesBackWhenTheAnswersWriterPanics(t *testing.T) {
+	const stream = "Content-Type: text/event-stream\r\nContent-Length: 100000\r\n\r\nhalf"
+	for _, answer := range []string{"Content-Length: 2\r\n\r\nok", "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 40000), stream} {
+		for _, rule := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				direct := upstream.NewDirect(upstream.DirectConfig{Dial: func(context.Context, string) (net.Conn, error) { return ours, nil }})
+				defer direct.Close()
+				cfg := Config{Direct: direct, Abandon: time.Second}
+				if rule {
+					cfg.AmendAnswer = func(*http.Request, http.Header, int) { panic("a rule") }
+				}
+				h, closeAll := newHouse(cfg, admission.Config{}, nil)
+				defer closeAll()
+				go func() { // ends with the connection
+					http.ReadRequest(bufio.NewReader(theirs))
+					io.WriteString(theirs, "HTTP/1.1 200 OK\r\n"+answer)
+					io.Copy(io.Discard, theirs)
+				}()
+				func() {
+					defer func() { recover() }()
+					h.Serve(panicking{httptest.NewRecorder()}, httptest.NewRequest("GET", "/", nil), h.send)
+					t.Error("it does not panic")
+				}()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if h.inFlight() != 0 {
+					t.Errorf("%d slots out after %.30q, by a rule: %v", h.inFlight(), answer, rule)
+				}
+				theirs.Close()
+			})
+		}
+	}
+}
+
+// panicking is a writer of somebody who did not think of something.
+type panicking struct{ http.ResponseWriter }
+
+func (panicking) WriteHeader(int) { panic("a writer") }
