@@ -214,7 +214,6 @@ func (x *exchange) refresh(r *http.Request, cache *httpcache.Cache, flight *http
 	b.Cache = "refresh"
 	b.kept = newKeeper(b, nobody, out, cache, x.cacheRequest(out), httpcache.Found{Flight: flight})
 	b.kept.background = true
-	f.retries.inside.Add(1)
 	go func() { // ends when the queue refuses it, or with its answer
 		defer cancel()
 		defer f.finish(out, b)

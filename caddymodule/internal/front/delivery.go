@@ -49,6 +49,7 @@ func (x *exchange) deliver() *delivery {
 	d := &delivery{front: x.front, probe: x.probe, slot: x.slot, body: x.body, began: time.Now(), effects: x.effects}
 	x.slot = nil
 	d.body.retain()
+	d.front.retries.inFlight.Add(1)
 	return d
 }
 
@@ -127,6 +128,7 @@ func (d *delivery) end(quarantine time.Duration) {
 		return
 	}
 	d.ended = true
+	d.front.retries.inFlight.Add(-1)
 	if d.leaving != nil {
 		d.leaving.Stop()
 	}

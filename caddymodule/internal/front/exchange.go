@@ -74,14 +74,12 @@ func exchangeOf(ctx context.Context) *exchange {
 func (f *Front) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{front: f, began: time.Now()}
 	x.Known, x.ask, x.route = f.know(w, r, x.began)
-	f.retries.inside.Add(1)
 	return x
 }
 
 // finish gives back what no round trip has taken over, and tells the readers.
 func (f *Front) finish(r *http.Request, x *exchange) {
 	x.end()
-	f.retries.inside.Add(-1)
 	f.retries.give(x.again)
 	x.Verdict = cmp.Or(x.Verdict, "failed") // an answer that breaks off is a panic
 	if (x.Verdict == "ok" || x.Verdict == "failed") && r.Context().Err() != nil {

@@ -26,10 +26,8 @@ func (f *Front) attempt(ctx context.Context, x *exchange, e *journal.Entry, n in
 	if f.cfg.Choose != nil {
 		x.ask.Choose, x.ask.Sticky = f.cfg.Choose(rec, r), f.cfg.Sticky
 	}
-	f.retries.inside.Add(1)
 	spent := x.again
 	defer func() {
-		f.retries.inside.Add(-1)
 		f.retries.give(x.again - spent)
 		x.end()
 	}()

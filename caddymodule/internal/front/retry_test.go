@@ -1,7 +1,9 @@
 package front
 
 import (
+	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -46,20 +48,49 @@ func TestNothingIsSentAgainInAnOverload(t *testing.T) {
 }
 
 func TestBudgetForSendingAgainIsAFifthOrThree(t *testing.T) {
-	for inside, want := range map[int64]int{0: 3, 1: 3, 15: 3, 19: 3, 20: 4, 100: 20, 1000: 200} {
+	for inFlight, want := range map[int64]int{0: 3, 1: 3, 15: 3, 19: 3, 20: 4, 100: 20, 1000: 200} {
 		var b retryBudget
-		b.inside.Store(inside)
+		b.inFlight.Store(inFlight)
 		var again [1001]int
 		got := 0
 		for got < len(again) && b.take(&again[got]) {
 			got++
 		}
 		if got != want {
-			t.Errorf("of %d inside %d are sent again, want %d", inside, got, want)
+			t.Errorf("of %d in flight %d are sent again, want %d", inFlight, got, want)
 		}
 		b.give(again[0])
 		if !b.take(&again[0]) {
-			t.Errorf("of %d inside one has ended, and no other may be sent again", inside)
+			t.Errorf("of %d in flight one has ended, and no other may be sent again", inFlight)
 		}
 	}
+}
+
+// TestBudgetForSendingAgainCountsWhatTheApplicationHas: who uploads or waits is no
+// reason to send more.
+func TestBudgetForSendingAgainCountsWhatTheApplicationHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan bool)
+		h, closeAll := newHouse(Config{}, admission.Config{Wait: time.Minute}, application(func(r *http.Request) (*http.Response, error) {
+			<-answer
+			return answerWith(text("ok")), nil
+		}))
+		defer closeAll()
+		var clients sync.WaitGroup
+		for range 9 {
+			clients.Go(func() { h.Serve(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), h.send) })
+		}
+		clients.Go(func() {
+			h.Serve(httptest.NewRecorder(), httptest.NewRequest("POST", "/", &slowly{time.Second, strings.NewReader("x")}), h.send)
+		})
+		synctest.Wait()
+		if n := h.retries.inFlight.Load(); n != 1 {
+			t.Errorf("%d count, and the application has one", n)
+		}
+		close(answer)
+		clients.Wait()
+		if n := h.retries.inFlight.Load(); n != 0 {
+			t.Errorf("%d count when all have left", n)
+		}
+	})
 }

@@ -76,16 +76,16 @@ func repeatable(r *http.Request) bool {
 	return r.Header["Idempotency-Key"] != nil || r.Header["X-Idempotency-Key"] != nil
 }
 
-// retryBudget bounds how many of the requests in hand are sent a second time: a
-// fifth, or three. More than that is no accident, and would keep alive what it
+// retryBudget bounds how many requests are sent a second time at once: a fifth of those
+// that the application has, or three. More than that is no accident, and would keep alive what it
 // comes from (Bronson et al., Metastable Failures in Distributed Systems, 2021).
 type retryBudget struct {
-	inside  atomic.Int64 // requests in hand
-	running atomic.Int64 // of them, sent a second time
+	inFlight atomic.Int64 // sent, and not ended by the application
+	running  atomic.Int64 // sent a second time
 }
 
 func (b *retryBudget) take(again *int) bool {
-	if b.running.Add(1) > max(3, b.inside.Load()/5) {
+	if b.running.Add(1) > max(3, b.inFlight.Load()/5) {
 		b.running.Add(-1)
 		return false
 	}
@@ -296,6 +296,7 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		// what it is: a ReadWriteCloser.
 		d.slot.Release()
 		d.body.release()
+		d.front.retries.inFlight.Add(-1)
 		return res, nil, nil
 	case res.Body == http.NoBody:
 		d.end(0)
