@@ -6,8 +6,9 @@
 //
 // Always: a slot is taken before anything is sent and given back when the
 // application has ended its answer, whoever has left meanwhile; the client of a
-// refused request is told when to come back; nothing is retried that may have
-// reached the application.
+// refused request is told when to come back; what may have reached the application
+// is sent once more at the most, where not one byte came back, it may be repeated, and
+// few others are (see maySendAgain).
 //
 // Safe for concurrent use.
 package front
