@@ -226,8 +226,11 @@ func (a *Answer) step() error {
 }
 
 func (a *Answer) chunkSize(line []byte) error {
-	digits, extension, _ := bytes.Cut(line, []byte(";"))
-	size, ok := parseHex(bytes.TrimRight(digits, " \t"))
+	digits, extension, extended := bytes.Cut(line, []byte(";"))
+	if !extended {
+		digits = bytes.TrimRight(digits, " \t")
+	}
+	size, ok := parseHex(digits)
 	if !ok || !isFieldValue(string(extension)) {
 		return broken("the size of a chunk is %.20q", line)
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +88,9 @@ func FuzzAnswer(f *testing.F) {
 			}
 			delete(ours, name)
 		}
+		if theirs.Close && theirs.Header["Connection"] == nil {
+			delete(ours, "Connection") // which it takes away where it says close
+		}
 		if len(ours) > 0 {
 			t.Fatalf("we see fields that the standard library does not: %v", ours)
 		}
@@ -106,6 +111,15 @@ func standard(text []byte, method string) (*http.Response, []byte, error) {
 		body, err := io.ReadAll(res.Body)
 		return res, body, err
 	}
+}
+
+// hostOf is the host that the standard library sees: that of a target with one goes
+// first (RFC 9112, section 3.2.2).
+func hostOf(target, host string) string {
+	if u, err := url.Parse(target); err == nil && u.Host != "" && !strings.HasPrefix(target, "/") {
+		return u.Host
+	}
+	return host
 }
 
 // FuzzRequest: what we send is one request to the standard library, and the one
@@ -149,6 +163,26 @@ func FuzzRequest(f *testing.F) {
 		}
 		if r.Buffered() > 0 {
 			t.Fatalf("%q is more than one request", sent.Bytes())
+		}
+		wantHost := hostOf(target, host)
+		if method == http.MethodConnect { // its target is the host
+			wantHost = got.Host
+		}
+		if got.RequestURI != target || got.Host != wantHost {
+			t.Fatalf("%q is read as for %q at %q, want %q at %q", sent.Bytes(), got.RequestURI, got.Host, target, wantHost)
+		}
+		want := make(http.Header)
+		if !framing(name) {
+			want.Add(name, strings.Trim(value, " \t"))
+		}
+		if want.Get("Pragma") == "no-cache" { // which it translates
+			want.Set("Cache-Control", "no-cache")
+		}
+		for _, ours := range []string{"Content-Length", "Transfer-Encoding"} { // which have been looked at with the body
+			got.Header.Del(ours)
+		}
+		if !reflect.DeepEqual(got.Header, want) {
+			t.Fatalf("%q is read with the fields %q, want %q", sent.Bytes(), got.Header, want)
 		}
 	})
 }
