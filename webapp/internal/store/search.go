@@ -117,7 +117,7 @@ func (s *Store) Search(ctx context.Context, q Query) (Part, error) {
 // an index, and SQLite has four readers, whom every page needs.
 const (
 	maxSearches  = 2
-	maxSearching = 8           // wait
+	maxSearching = 64          // wait: one takes milliseconds, and a crowd that is served in time is no flood
 	searchWait   = time.Second // in vain; then who asks is told so, and the others get their turn
 )
 
