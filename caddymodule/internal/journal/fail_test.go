@@ -38,6 +38,24 @@ func (b *breakable) MaybeError(op errorfs.Op) error {
 
 func (*breakable) String() string { return "breakable" }
 
+// stalling is a disk whose fsyncs of the log take as long as the test wants.
+type stalling struct{ gate atomic.Pointer[chan struct{}] }
+
+func (s *stalling) stall() (again func()) {
+	gate := make(chan struct{})
+	s.gate.Store(&gate)
+	return func() { s.gate.Store(nil); close(gate) }
+}
+
+func (s *stalling) MaybeError(op errorfs.Op) error {
+	if gate := s.gate.Load(); gate != nil && isLog(op) && isSync(op) {
+		<-*gate
+	}
+	return nil
+}
+
+func (*stalling) String() string { return "stalling" }
+
 func isLog(op errorfs.Op) bool { return strings.HasSuffix(op.Path, ".log") }
 
 func isSync(op errorfs.Op) bool {
@@ -124,6 +142,46 @@ func failUnderLoad(t *testing.T, b *breakable) {
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestDiskThatStallsUnderManyWritesGoesOnWhenItIsBack(t *testing.T) {
+	var disk stalling
+	j := inMemory(t, Options{fs: errorfs.Wrap(vfs.NewMem(), &disk)})
+	tried := mustAppend(t, j, write("lane", "tried"))
+	if !tried.Begin() {
+		t.Fatal("nothing is ahead, and it may not be sent")
+	}
+	again := disk.stall()
+	const writes = 6000 // more than may wait for the committer
+	var left sync.WaitGroup
+	for n := range writes {
+		left.Go(func() {
+			l, err := j.Append(context.Background(), write("lane", fmt.Sprint(n)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l.Accept()
+		})
+	}
+	ops := j.store.(*pebbleStore).ops
+	for len(ops) < cap(ops) {
+		time.Sleep(time.Millisecond)
+	}
+	left.Go(func() { tried.End(Outcome{Kind: Unavailable}) })
+	time.Sleep(50 * time.Millisecond) // until it waits, as it has to
+	again()
+	done := make(chan struct{})
+	go func() { left.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the disk is back, and the journal stands still")
+	}
+	tried.Accept()
+	if depth := j.Stats().Depth; depth != writes+1 {
+		t.Fatalf("%d entries, want %d", depth, writes+1)
 	}
 }
 

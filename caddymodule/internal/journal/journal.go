@@ -22,7 +22,7 @@ type Journal struct {
 	limits   atomic.Pointer[Limits]
 	counts   counts
 
-	mu       sync.Mutex
+	mu       sync.Mutex     // the committer takes it: nothing is submitted to the store under it
 	lanes    map[Hash]*lane // mu; at most about maxLanes, and those with entries in flight
 	durable  int64          // mu; open entries that are in some lane's held
 	queue    laneQueue      // mu; lanes that wait for a worker

@@ -164,8 +164,10 @@ func (l *Live) End(o Outcome) bool {
 	}
 	if !o.Kind.Final() {
 		l.failedLocked(o, now)
+		tried := l.tries
 		close(l.try.ended)
 		j.mu.Unlock()
+		j.store.note(l.entry, tried, func(error) {}) // what is forgotten is only counted anew
 		return false
 	}
 	close(l.try.ended)
@@ -182,11 +184,11 @@ func (l *Live) End(o Outcome) bool {
 	return !accepted
 }
 
-// failedLocked is for an attempt that came to nothing.
+// failedLocked is for an attempt that came to nothing. It submits nothing: that
+// may wait for the committer, which may wait for j.mu.
 func (l *Live) failedLocked(o Outcome, now time.Time) {
 	l.j.count(&l.tries, o.Kind, l.lane, now)
 	l.tries.next = now.Add(backoff(1))
-	l.j.store.note(l.entry, l.tries, func(error) {}) // what is forgotten is only counted anew
 	if l.accepted {
 		l.giveLocked()
 		l.j.freeLocked(l.lane)
