@@ -40,24 +40,34 @@ func (j *Journal) Ready() {
 // away is for an application that does not answer at all: then one lane at a
 // time is tried, and not each with a backoff of its own.
 type away struct {
-	misses int // attempts in a row, over all lanes, without an answer
-	until  time.Time
+	misses int       // attempts in a row, over all lanes, without an answer
+	until  time.Time // nobody is sent before
+	next   time.Time // misses of requests' own attempts do not count before
 }
 
 // awayAfter attempts without an answer, the application counts as away.
 const awayAfter = 8
 
-func (a *away) missed(now time.Time) {
+// missed counts an attempt. Of those that ran side by side many end at once, and
+// say no more than one: an attempt that ends while the application is given time
+// began before that, and requests' own, which nobody paces, count once in a while.
+func (a *away) missed(now time.Time, own bool) {
+	if a.closed(now) || own && now.Before(a.next) {
+		return
+	}
 	a.misses++
+	a.next = now.Add(backoff(a.misses))
 	if a.misses >= awayAfter {
 		a.until = now.Add(backoff(a.misses - awayAfter + 1))
 	}
 }
 
-// heard takes in what an attempt says about the application.
-func (j *Journal) heard(k Kind) {
+// heard takes in what an attempt says about the application; own: it was a
+// request's.
+func (j *Journal) heard(k Kind, own bool) {
 	if k.Final() {
-		j.answered.Add(1)
+		j.Alive()
+		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -65,7 +75,30 @@ func (j *Journal) heard(k Kind) {
 		j.away = away{}
 		return
 	}
-	j.away.missed(time.Now())
+	j.away.missed(time.Now(), own)
+	j.troubled.Store(true)
+}
+
+// recovered wakes what waits for an application that answered nobody, and now has
+// answered somebody. Lanes that failed while others were answered keep their
+// backoff: the answer says nothing new of them.
+func (j *Journal) recovered() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.troubled.Store(false)
+	now := time.Now()
+	if j.away.misses >= awayAfter {
+		j.readyAt = now
+	}
+	j.away = away{}
+	if j.stalled {
+		j.stalled = false
+		for _, l := range j.lanes {
+			l.wakeLocked()
+		}
+		heap.Init(&j.queue)
+	}
+	j.poke()
 }
 
 // schedule gives lanes to workers until the journal is closed or fails.
@@ -363,7 +396,7 @@ func (l *lane) sentLocked() {
 // attempted decides what an attempt means for the entry.
 func (j *Journal) attempted(l *lane, e *Entry, t tries, o Outcome) bool {
 	now := time.Now()
-	j.heard(o.Kind)
+	j.heard(o.Kind, false)
 	switch {
 	case o.Kind == Taken:
 		j.end(l, e, t, ending{at: now, answer: o.Answer})
@@ -373,7 +406,7 @@ func (j *Journal) attempted(l *lane, e *Entry, t tries, o Outcome) bool {
 		return true
 	}
 	j.mu.Lock()
-	j.count(&t, o.Kind, l, now)
+	j.count(&t, o, l, now)
 	if t.poison(now) {
 		j.mu.Unlock()
 		j.end(l, e, t, ending{reason: ReasonPoison, at: now, answer: o.Answer})
@@ -400,11 +433,16 @@ func (t *tries) poison(now time.Time) bool {
 
 // count notes an attempt that came to nothing. It speaks against the entry if
 // the application failed on it and has answered somebody else since the last time.
-// j.mu is held.
-func (j *Journal) count(t *tries, k Kind, l *lane, now time.Time) {
+// If it has answered nobody, that is no fault of the lane's, which need not wait
+// any longer than that lasts, unless it was told to. j.mu is held.
+func (j *Journal) count(t *tries, o Outcome, l *lane, now time.Time) {
 	t.last = now
 	answered := j.answered.Load()
-	if k == Failed && answered != l.mark {
+	if l.stalled = answered == l.mark && o.After == 0; l.stalled {
+		j.stalled = true
+		j.troubled.Store(true)
+	}
+	if o.Kind == Failed && answered != l.mark {
 		if t.first.IsZero() || t.first.After(now) { // the clock may have been turned back
 			t.first = now
 		}
@@ -423,7 +461,7 @@ func (j *Journal) end(l *lane, e *Entry, t tries, d ending) {
 	l.held[e.Seq] = live
 	j.durable++
 	l.sentLocked()
-	l.misses, l.due, l.mark = 0, time.Time{}, -1
+	l.misses, l.due, l.mark, l.stalled = 0, time.Time{}, -1, false
 	j.mu.Unlock()
 	switch d.reason {
 	case "":

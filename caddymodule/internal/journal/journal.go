@@ -34,8 +34,10 @@ type Journal struct {
 	roundAt  time.Time      // mu; when the next round may begin
 	away     away           // mu
 	readyAt  time.Time      // mu; attempts before count for nothing in when the next is due
+	stalled  bool           // mu; some lane may be
 
 	answered atomic.Int64 // signs that the application answers
+	troubled atomic.Bool  // the next one is news: somebody is away or stalled
 	wake     chan struct{}
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -195,9 +197,15 @@ func (j *Journal) Find(id ID) (Status, error) {
 }
 
 // Alive tells the journal that the application has answered some request that
-// is not the journal's, with less than 500. An entry that the application fails
-// on meanwhile may be at fault itself.
-func (j *Journal) Alive() { j.answered.Add(1) }
+// is not the journal's, with less than 500. What waits for an application that
+// answered nobody is tried now; an entry that it fails on all the same may be at
+// fault itself. Cheap while nothing is wrong: two atomic words.
+func (j *Journal) Alive() {
+	j.answered.Add(1)
+	if j.troubled.Load() {
+		j.recovered()
+	}
+}
 
 // Err is why the journal takes nothing, or nil.
 func (j *Journal) Err() error { return j.store.failure() }

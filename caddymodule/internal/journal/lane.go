@@ -28,8 +28,10 @@ type lane struct {
 	due    time.Time // when a worker may look at it
 	misses int       // attempts in a row that came to nothing
 	mark   int64     // Journal.answered at the last attempt that failed
-	seen   int       // order of equals in the queue
-	at     int       // place in the queue; -1: not there
+	// stalled: it failed twice, and nobody was answered in between.
+	stalled bool
+	seen    int // order of equals in the queue
+	at      int // place in the queue; -1: not there
 }
 
 // try is an attempt that can be called off.
@@ -59,6 +61,18 @@ func (l *lane) backOff(now, due time.Time) {
 	l.due = due
 	if latest := now.Add(maxBackoff); l.due.After(latest) {
 		l.due = latest
+	}
+}
+
+// wakeLocked lets a stalled lane be tried at once. An attempt that runs began
+// before there was an answer; if it fails, the next one is soon.
+func (l *lane) wakeLocked() {
+	if !l.stalled {
+		return
+	}
+	l.stalled, l.due = false, time.Time{}
+	if l.busy {
+		l.misses = 0
 	}
 }
 

@@ -135,12 +135,17 @@ func (l *Live) acceptLocked() bool {
 	return true
 }
 
-// giveLocked hands the entry over to the scheduler.
+// giveLocked hands the entry over to the scheduler. Attempts that came to nothing
+// here ran side by side: they are one miss of the lane, not one each, or a moment
+// without answers would be taken for a long time.
 func (l *Live) giveLocked() {
 	l.letGoLocked()
 	lane, now := l.lane, time.Now()
 	if l.begun {
-		lane.backOff(now, now.Add(backoff(1)))
+		lane.misses = max(lane.misses, 1)
+		if due := now.Add(backoff(1)); due.After(lane.due) {
+			lane.due = due
+		}
 	}
 	l.j.backlogLocked(lane, l.entry.Seq)
 }
@@ -151,7 +156,7 @@ func (l *Live) giveLocked() {
 func (l *Live) End(o Outcome) bool {
 	j := l.j
 	now := time.Now()
-	j.heard(o.Kind)
+	j.heard(o.Kind, true)
 	j.mu.Lock()
 	if !l.running {
 		j.mu.Unlock()
@@ -187,7 +192,7 @@ func (l *Live) End(o Outcome) bool {
 // failedLocked is for an attempt that came to nothing. It submits nothing: that
 // may wait for the committer, which may wait for j.mu.
 func (l *Live) failedLocked(o Outcome, now time.Time) {
-	l.j.count(&l.tries, o.Kind, l.lane, now)
+	l.j.count(&l.tries, o, l.lane, now)
 	l.tries.next = now.Add(backoff(1))
 	if l.accepted {
 		l.giveLocked()
