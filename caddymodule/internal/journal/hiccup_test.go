@@ -134,6 +134,25 @@ func TestAnswersToOthersDoNotHurryALaneThatFailsAlone(t *testing.T) {
 	}
 }
 
+// Who asks at the first attempt, which is a request's own, not to be asked again
+// for a while is not asked at the second.
+func TestRetryAfterOfARequestsOwnAttemptIsHeeded(t *testing.T) {
+	for after, want := range map[time.Duration]time.Duration{7 * time.Second: 7 * time.Second, time.Hour: 30 * time.Second} {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				j := inMemory(t, Options{})
+				app := application{}
+				j.Deliver(app.send)
+				failSideBySide(t, j, 2, Outcome{Kind: Unavailable, After: after})
+				j.Alive() // it has said when, and did not mean others
+				if took := untilTaken(t, &app, 2); took < want || took > want+10*time.Millisecond {
+					t.Fatalf("sent again after %v, want %v", took, want)
+				}
+			})
+		})
+	}
+}
+
 func BenchmarkAlive(b *testing.B) {
 	j := inMemory(b, Options{})
 	b.RunParallel(func(pb *testing.PB) {

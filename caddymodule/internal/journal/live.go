@@ -140,11 +140,11 @@ func (l *Live) acceptLocked() bool {
 // without answers would be taken for a long time.
 func (l *Live) giveLocked() {
 	l.letGoLocked()
-	lane, now := l.lane, time.Now()
+	lane := l.lane
 	if l.begun {
 		lane.misses = max(lane.misses, 1)
-		if due := now.Add(backoff(1)); due.After(lane.due) {
-			lane.due = due
+		if l.tries.next.After(lane.due) {
+			lane.due = l.tries.next
 		}
 	}
 	l.j.backlogLocked(lane, l.entry.Seq)
@@ -193,7 +193,7 @@ func (l *Live) End(o Outcome) bool {
 // may wait for the committer, which may wait for j.mu.
 func (l *Live) failedLocked(o Outcome, now time.Time) {
 	l.j.count(&l.tries, o, l.lane, now)
-	l.tries.next = now.Add(backoff(1))
+	l.tries.next = now.Add(min(max(backoff(1), o.After), maxBackoff))
 	if l.accepted {
 		l.giveLocked()
 		l.j.freeLocked(l.lane)
