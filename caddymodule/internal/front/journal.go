@@ -96,11 +96,7 @@ func (f *Front) journalled(w http.ResponseWriter, r *http.Request, x *exchange, 
 	if j == nil {
 		return f.refuse(w, r, x, errNoJournal)
 	}
-	write, err := x.writeOf(r, p)
-	if err != nil {
-		return f.refuse(w, r, x, err)
-	}
-	live, err := j.Append(r.Context(), write)
+	live, err := x.keep(r, p, j)
 	if err != nil {
 		return f.notKept(w, r, x, err)
 	}

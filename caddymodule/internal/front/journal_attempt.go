@@ -154,6 +154,10 @@ type tryout struct {
 // leaves, and ends with the exchange.
 func (f *Front) tryNow(w http.ResponseWriter, x *exchange, live *journal.Live) *tryout {
 	b := f.attemptOf(live.Entry())
+	if x.body.file != nil {
+		x.body.retain() // until b.end
+		b.body = x.body
+	}
 	b.Class, b.ask = x.Class, x.ask
 	b.ask.Own, b.ask.Since = 0, time.Time{} // it goes on without the client,
 	b.ask.Choose, b.ask.Sticky = nil, false // whose writer is not for others

@@ -19,6 +19,46 @@ import (
 // so come from no client and reach no application.
 const remoteField = "Portner-Remote"
 
+// smallBody needs no turn to be kept: that many bytes a client gets anyway.
+const smallBody = DefaultBodyMemory
+
+// memoryForKeeping is what longer bodies may take together on their way to the
+// disk, each of them twice to four times as much: they are read back from a file,
+// made a record, and gathered. A dozen of the longest; a disk is busy with one.
+const memoryForKeeping = 64 << 20
+
+// keep appends the write. A long body waits for its turn in memory, and is there
+// no longer than it takes; whoever sends it reads it where the client has put it.
+func (x *exchange) keep(r *http.Request, p *JournalRoute, j *journal.Journal) (*journal.Live, error) {
+	if p.MaxBytes > 0 && x.body.size > p.MaxBytes {
+		return nil, journal.ErrFull
+	}
+	if err := j.Room(x.body.size); err != nil {
+		return nil, err
+	}
+	var released func()
+	if x.body.size > smallBody {
+		turns := &x.front.cfg.Memory.keeping
+		if err := turns.take(r.Context(), x.body.size); err != nil {
+			return nil, err
+		}
+		released = func() { turns.give(x.body.size) }
+	}
+	write, err := x.writeOf(r, p)
+	if err != nil {
+		if released != nil {
+			released()
+		}
+		return nil, err
+	}
+	write.Released = released
+	live, err := j.Append(r.Context(), write)
+	if err == nil && x.body.file != nil {
+		live.Unload()
+	}
+	return live, err
+}
+
 // writeOf is the request as it is kept: with the fields that the application will
 // see, those that are made at the door among them, and the whole body.
 func (x *exchange) writeOf(r *http.Request, p *JournalRoute) (journal.Write, error) {
@@ -26,12 +66,12 @@ func (x *exchange) writeOf(r *http.Request, p *JournalRoute) (journal.Write, err
 	if len(key) > maxKey {
 		return journal.Write{}, errLongKey
 	}
-	if p.MaxBytes > 0 && x.body.size > p.MaxBytes {
-		return journal.Write{}, journal.ErrFull
-	}
-	body := make([]byte, x.body.size)
-	if _, err := io.ReadFull(x.body.open(), body); err != nil {
-		return journal.Write{}, fmt.Errorf("front: journal: %w", err)
+	body := x.body.mem
+	if x.body.file != nil {
+		body = make([]byte, x.body.size)
+		if _, err := io.ReadFull(x.body.open(), body); err != nil {
+			return journal.Write{}, fmt.Errorf("front: journal: %w", err)
+		}
 	}
 	client := x.front.cfg.Journaling.Client(r)
 	write := journal.Write{

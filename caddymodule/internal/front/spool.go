@@ -17,6 +17,8 @@ type Budget struct {
 	// Max is in bytes. Default DefaultBudget.
 	Max  int64
 	used atomic.Int64
+
+	keeping turns // of long bodies that go to a journal; beside Max
 }
 
 // DefaultBudget is what the buffers of a process take at the most: enough for a

@@ -119,7 +119,7 @@ func (s *pebbleStore) checkSecret(fresh bool) error {
 			return err
 		}
 		if s.seal != nil {
-			check, err := s.seal.seal([]byte(text), metaSecret)
+			check, err := s.seal.seal(append(make([]byte, s.seal.room()), text...), 0, metaSecret)
 			if err != nil {
 				return err
 			}

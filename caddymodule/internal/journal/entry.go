@@ -56,6 +56,10 @@ type Write struct {
 	// KeepAnswer is how long the application's answer is kept for the client's
 	// repeats and for the status. 0: the entry is forgotten when it is settled.
 	KeepAnswer time.Duration
+
+	// Released, if set, is called once, whatever Append returns and maybe after
+	// that: nothing but the Live has the body in memory any more.
+	Released func()
 }
 
 // Entry is a request as it is kept.

@@ -133,12 +133,14 @@ func (j *Journal) SetLimits(lim Limits) {
 // Errors: ErrFull, ErrShare, ErrFailed, ErrClosed, ErrKeyReused, *Repeat.
 func (j *Journal) Append(ctx context.Context, w Write) (*Live, error) {
 	if err := ctx.Err(); err != nil {
+		w.release()
 		return nil, err
 	}
 	start := time.Now()
 	l := &Live{j: j, entry: newEntry(&w, start)}
 	result := make(chan error, 1)
 	j.store.append(l.entry, *j.limits.Load(), l.hold, func(err error) {
+		w.release()
 		l.committed(err)
 		result <- err
 	})
@@ -158,6 +160,21 @@ func (j *Journal) Append(ctx context.Context, w Write) (*Live, error) {
 	}
 	j.observe(time.Since(start))
 	return l, nil
+}
+
+func (w *Write) release() {
+	if w.Released != nil {
+		w.Released()
+	}
+}
+
+// Room reports whether a body of so many bytes may have some: ErrFull, or nil.
+// Append decides; this one need not have the body.
+func (j *Journal) Room(body int64) error {
+	if t := j.store.totals(); t.bytes+body > j.limits.Load().MaxBytes {
+		return j.refused(ErrFull)
+	}
+	return nil
 }
 
 func (j *Journal) refused(err error) error {

@@ -27,6 +27,9 @@ type Live struct {
 // Entry is what was kept. Nobody may change it.
 func (l *Live) Entry() *Entry { return l.entry }
 
+// Unload forgets the body, for one who has it elsewhere. It is called before Begin.
+func (l *Live) Unload() { l.entry.Body = nil }
+
 // hold is called by the committer when the entry has its seq. No other commit
 // goes on then, and the sums are exact: if all open entries are held by somebody,
 // a new lane has no backlog, and nothing has to be read.

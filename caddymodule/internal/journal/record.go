@@ -123,8 +123,19 @@ func (r *reader) err(what string) error {
 	return nil
 }
 
-func (e *Entry) encode() []byte {
-	w := writer{b: make([]byte, 0, len(e.Body)+len(e.URI)+512)}
+// about is how long the fields are, or a little less.
+func (e *Entry) about() int {
+	n := len(e.Body) + len(e.URI) + len(e.Route) + len(e.Lane) + len(e.Key) + 256
+	for name, values := range e.Header {
+		n += len(name) + 16
+		for _, v := range values {
+			n += len(v) + 3
+		}
+	}
+	return n
+}
+
+func (e *Entry) encode(w *writer) {
 	w.hash(Hash(e.ID))
 	w.str(e.Route)
 	w.str(e.Lane)
@@ -143,7 +154,6 @@ func (e *Entry) encode() []byte {
 	w.time(e.Deadline)
 	w.int(int64(e.KeepAnswer))
 	w.bytes(e.Body)
-	return w.b
 }
 
 func decodeEntry(b []byte) (*Entry, error) {
@@ -155,12 +165,14 @@ func decodeEntry(b []byte) (*Entry, error) {
 
 // stored is an entry's record as it lies on the disk: its id, by which it is
 // bound, and the rest, which may be sealed. It can be moved without the secret.
-func (s *sealer) entry(e *Entry) ([]byte, error) {
-	sealed, err := s.seal(e.encode(), e.ID[:])
-	if err != nil {
-		return nil, err
-	}
-	return append(append(make([]byte, 0, len(e.ID)+len(sealed)), e.ID[:]...), sealed...), nil
+// The body is copied once.
+func (s *sealer) entry(e *Entry) ([]byte, error) { return s.record(e.ID, e.about(), e.encode) }
+
+func (s *sealer) record(id ID, about int, encode func(*writer)) ([]byte, error) {
+	w := writer{b: make([]byte, len(id)+s.room(), len(id)+s.room()+about+sealEnd)}
+	copy(w.b, id[:])
+	encode(&w)
+	return s.seal(w.b, len(id), id[:])
 }
 
 func (s *sealer) openEntry(seq uint64, stored []byte) (*Entry, error) {
@@ -218,15 +230,14 @@ type ending struct {
 	answer   *Answer
 }
 
-func (d *ending) encode() []byte {
-	var w writer
+func (d *ending) encode(w *writer) {
 	w.hash(d.scope)
 	w.str(d.reason)
 	w.uint(uint64(d.attempts))
 	w.time(d.at)
 	if d.answer == nil {
 		w.uint(0)
-		return w.b
+		return
 	}
 	w.uint(1)
 	w.uint(uint64(d.answer.Status))
@@ -237,7 +248,6 @@ func (d *ending) encode() []byte {
 	} else {
 		w.uint(0)
 	}
-	return w.b
 }
 
 func decodeEnding(b []byte) (*ending, error) {
@@ -251,11 +261,11 @@ func decodeEnding(b []byte) (*ending, error) {
 
 // ending is stored like an entry: the id, and the rest.
 func (s *sealer) ending(d *ending) ([]byte, error) {
-	sealed, err := s.seal(d.encode(), d.id[:])
-	if err != nil {
-		return nil, err
+	about := 256
+	if d.answer != nil {
+		about += len(d.answer.Body)
 	}
-	return append(append(make([]byte, 0, len(d.id)+len(sealed)), d.id[:]...), sealed...), nil
+	return s.record(d.id, about, d.encode)
 }
 
 func (s *sealer) openEnding(stored []byte) (*ending, error) {

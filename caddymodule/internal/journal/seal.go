@@ -49,20 +49,33 @@ func (s *sealer) gcm(salt []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// seal turns a record into what is stored. bind is what the record belongs to:
-// it cannot be put under another name.
-func (s *sealer) seal(plain, bind []byte) ([]byte, error) {
+// sealEnd is how much longer a record gets behind its end.
+const sealEnd = 16
+
+// room is how much is free before a record that is to be sealed.
+func (s *sealer) room() int {
 	if s == nil {
-		return append([]byte{recordPlain}, plain...), nil
+		return 1
 	}
-	out := make([]byte, 1+saltSize, 1+saltSize+len(plain)+16)
-	out[0] = recordSealed
-	_, _ = rand.Read(out[1:])
-	gcm, err := s.gcm(out[1:])
+	return 1 + saltSize
+}
+
+// seal turns what is in b, behind at and the room, into what is stored from at on;
+// in place, if there is room for sealEnd. bind is what the record belongs to: it
+// cannot be put under another name.
+func (s *sealer) seal(b []byte, at int, bind []byte) ([]byte, error) {
+	if s == nil {
+		b[at] = recordPlain
+		return b, nil
+	}
+	b[at] = recordSealed
+	begin := at + s.room()
+	_, _ = rand.Read(b[at+1 : begin])
+	gcm, err := s.gcm(b[at+1 : begin])
 	if err != nil {
 		return nil, fmt.Errorf("journal: seal: %w", err)
 	}
-	return gcm.Seal(out, make([]byte, gcm.NonceSize()), plain, bind), nil
+	return gcm.Seal(b[:begin], make([]byte, gcm.NonceSize()), b[begin:], bind), nil
 }
 
 // open undoes seal.
