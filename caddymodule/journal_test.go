@@ -315,6 +315,32 @@ func TestRepeatGetsTheKeptAnswer(t *testing.T) {
 	}
 }
 
+// The cookie by which a browser keeps its place in the queue comes and goes
+// between two sendings of one form.
+func TestRepeatIsKnownWithAndWithoutThePlaceInTheQueue(t *testing.T) {
+	for name, cookies := range map[string][]string{
+		"nobody":  {"", "portner_place=x", "portner_place=y"},
+		"session": {"session=1", "session=1; portner_place=x", "portner_place=y; session=1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newTaker(t)
+			a.start(t)
+			d := open(t, journalled(t, a, "answer_within 10s"))
+			for _, cookie := range cookies {
+				if res, text := d.post(t, "x", "Idempotency-Key", "one", "Cookie", cookie); res.StatusCode != 201 || text != "taken x" {
+					t.Errorf("%q: %d %q", cookie, res.StatusCode, text)
+				}
+			}
+			if res, _ := d.post(t, "x", "Idempotency-Key", "one"); res.StatusCode != 201 {
+				t.Errorf("without a cookie: %d", res.StatusCode)
+			}
+			if want := map[string]int{"nobody": 1, "session": 2}[name]; a.attempts() != want {
+				t.Errorf("%d attempts, want %d", a.attempts(), want)
+			}
+		})
+	}
+}
+
 func TestRepeatOfWhatRunsIsAConflict(t *testing.T) {
 	a := newTaker(t)
 	a.start(t)

@@ -73,6 +73,7 @@ func (x *exchange) writeOf(r *http.Request, p *JournalRoute) (journal.Write, err
 			return journal.Write{}, fmt.Errorf("front: journal: %w", err)
 		}
 	}
+	x.prepare(r) // the door's own cookie is no part of the client
 	client := x.front.cfg.Journaling.Client(r)
 	write := journal.Write{
 		Route: x.Template, Lane: x.Template, Client: identity(r.Header, client),
@@ -87,20 +88,22 @@ func (x *exchange) writeOf(r *http.Request, p *JournalRoute) (journal.Write, err
 
 // identity is whom a key belongs to, and whose share the bytes count to.
 func identity(h http.Header, client string) string {
-	if h["Authorization"] == nil && h["Cookie"] == nil {
-		return "address " + client
-	}
-	sum := sha256.New()
+	sum, shown := sha256.New(), false
 	for _, name := range []string{"Authorization", "Cookie"} {
 		for _, value := range h[name] {
-			fmt.Fprintf(sum, "%s %d %s\n", name, len(value), value)
+			if value != "" {
+				shown = true
+				fmt.Fprintf(sum, "%s %d %s\n", name, len(value), value)
+			}
 		}
+	}
+	if !shown {
+		return "address " + client
 	}
 	return "credentials " + hex.EncodeToString(sum.Sum(nil))
 }
 
 func (x *exchange) fieldsToKeep(r *http.Request, p *JournalRoute, client string) http.Header {
-	x.prepare(r)
 	kept := http.Header{"Host": {r.Host}, remoteField: {client}}
 	for name, values := range r.Header {
 		if !x.onward.Drops(name) && name != "Idempotency-Key" && name != "Prefer" && !slices.Contains(p.Omit, name) {
