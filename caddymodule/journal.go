@@ -138,10 +138,10 @@ func (h *Handler) journaling(ctx caddy.Context) front.Journaling {
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	c := front.Journaling{
 		Journal: h.pool.journal.Load,
-		Life:    h.pool.journalLife,
-		Routes:  make(map[string]*front.JournalRoute),
-		Status:  make(map[string]bool),
-		Client:  clientAddress,
+		Life:    h.pool.journalLife, Patience: h.pool.journalPatience,
+		Routes: make(map[string]*front.JournalRoute),
+		Status: make(map[string]bool),
+		Client: clientAddress,
 		Prepare: func(r *http.Request, w http.ResponseWriter, client string) *http.Request {
 			return prepareDelivery(r, w, client, server)
 		},

@@ -3,9 +3,12 @@ package caddymodule_test
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/portner/portner/caddymodule"
@@ -243,6 +246,36 @@ func TestPlainJournalIsSealedFromAReloadOn(t *testing.T) {
 	}
 	a.start(t)
 	eventually(t, "both are delivered", func() bool { return strings.Join(a.has(), " ") == "first second" })
+}
+
+// An attempt that runs at a reload with another key has no second one beside it.
+func TestChangeOfTheKeyWaitsForTheAttemptsThatRun(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	release := make(chan struct{})
+	again := sync.OnceFunc(func() { close(release) })
+	defer again()
+	a.answer = func(n int, _ http.ResponseWriter, _ string) bool {
+		if n == 1 {
+			<-release
+		}
+		return true
+	}
+	plain := journalled(t, a, "answer_within 20ms\n respond 200\n lane {http.request.header.X-Lane}")
+	d, admin := openWithAdmin(t, plain)
+	if res, _ := d.post(t, "slow", "X-Lane", "one"); res.StatusCode != 200 {
+		t.Fatalf("%d", res.StatusCode)
+	}
+	d.mustReload(t, admin, sealedWith(plain, keyFile(t, "a")))
+	if res, _ := d.post(t, "other", "X-Lane", "two"); res.StatusCode != 200 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	eventually(t, "the other lane goes on", func() bool { return slices.Equal(a.has(), []string{"other"}) })
+	if n := a.attempts(); n != 2 {
+		t.Errorf("%d attempts while the first runs", n)
+	}
+	again()
+	eventually(t, "it is delivered again, for its end could not be noted", func() bool { return a.attempts() == 3 })
 }
 
 // A reload that would take a journal away that works, for one that does not, is

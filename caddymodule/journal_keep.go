@@ -17,7 +17,7 @@ type keeping struct {
 	made   bool               // there is one on disk, or was
 	stop   context.CancelFunc // ends the one who opens it anew
 
-	// Of a journal that was opened anew: attempts of the one before may still run,
+	// Of a journal that was opened anew, or with another key: attempts of the one before may still run,
 	// and deliveries of this one would be beside them.
 	quiet   bool
 	before  *ending
@@ -52,8 +52,7 @@ func (p *pool) installLocked(j *journal.Journal) {
 	stores.Lock()
 	stores.open[p.kept.plan.dir] = true
 	stores.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	p.journalEnd.Store(&ending{ctx, cancel})
+	p.journalEnd.Store(newEnding())
 	p.journal.Store(j)
 	if n := j.Stats().Depth; n > 0 {
 		p.log.Info("journal has entries to deliver", zap.Int64("entries", n))
@@ -126,12 +125,21 @@ func (p *pool) reopen(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	earlier, done := p.kept.resumed, make(chan struct{})
-	p.kept.secret, p.kept.made, p.kept.quiet, p.kept.before, p.kept.resumed = secret, true, true, p.journalEnd.Load(), done
+	p.kept.secret, p.kept.made = secret, true
+	end := p.journalEnd.Load()
 	p.installLocked(j)
+	p.quietLocked(was, j, end, p.kept.resumed)
 	p.log.Info("the journal is open again: writes are kept", zap.String("folder", plan.dir))
-	go p.resume(was, j, p.kept.before, earlier, done) // ends with the attempts that run, which are bounded
 	return nil
+}
+
+// quietLocked lets j, which has taken the place of was, deliver nothing while
+// attempts of that one run, or of those before it. Those that only wait end.
+func (p *pool) quietLocked(was, j *journal.Journal, end *ending, earlier <-chan struct{}) {
+	done := make(chan struct{})
+	p.kept.quiet, p.kept.before, p.kept.resumed = true, end, done
+	end.hurry()
+	go p.resume(was, j, end, earlier, done) // ends with the attempts that run, which are bounded
 }
 
 // resume begins to deliver for j when the last attempt of the journals before it

@@ -113,23 +113,28 @@ func (p *pool) startJournalLocked(plan *journalPlan, was *journal.Journal) error
 // changeSecretLocked opens the journal with another key. A journal is sealed with
 // one key at a time, so this works for the first one, and else the old one is
 // taken again.
+//
+// Attempts that run go on, as when a journal has failed, and the new one delivers
+// when they have ended.
 func (p *pool) changeSecretLocked(plan *journalPlan, secret []byte) error {
-	before := p.kept
-	p.closeJournalLocked()
+	was, before, end := p.journal.Load(), p.kept, p.journalEnd.Load()
+	before.stop()
+	if err := was.Retire(); err != nil {
+		p.log.Error("closing the journal", zap.Error(err))
+	}
 	j, err := p.openStore(plan, secret, true)
 	if err == nil {
 		p.keepLocked(plan, secret, j)
+		p.quietLocked(was, j, end, before.resumed)
 		return nil
 	}
 	err = p.journalError(plan, err)
-	if j, again := p.openStore(before.plan, before.secret, true); again == nil {
-		p.keepLocked(before.plan, before.secret, j)
-	} else {
-		p.keepLocked(before.plan, before.secret, journal.None(again, journal.Options{Log: p.log, Limits: before.plan.limits}))
+	j, again := p.openStore(before.plan, before.secret, true)
+	if again != nil {
+		j = journal.None(again, journal.Options{Log: p.log, Limits: before.plan.limits})
 	}
-	if p.deliverBy.Load() != nil {
-		p.deliverLocked()
-	}
+	p.keepLocked(before.plan, before.secret, j)
+	p.quietLocked(was, j, end, before.resumed)
 	return err
 }
 
@@ -187,15 +192,29 @@ func (p *pool) closeJournalLocked() {
 	}
 }
 
-// ending is a context that ends with a journal.
+// ending is a context that ends with a journal, and before that another one, which
+// is for attempts that wait.
 type ending struct {
 	context.Context
 	cancel context.CancelFunc
+
+	patience context.Context
+	hurry    context.CancelFunc
+}
+
+func newEnding() *ending {
+	e := new(ending)
+	e.Context, e.cancel = context.WithCancel(context.Background())
+	e.patience, e.hurry = context.WithCancel(e.Context)
+	return e
 }
 
 // journalLife implements front.Journaling.Life. It is asked by who has an entry of
 // the journal.
 func (p *pool) journalLife() context.Context { return p.journalEnd.Load() }
+
+// journalPatience implements front.Journaling.Patience.
+func (p *pool) journalPatience() context.Context { return p.journalEnd.Load().patience }
 
 // setReady tells the journal of an upstream that is back.
 func (p *pool) setReady(key string, ready bool) {

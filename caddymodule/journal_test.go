@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -288,6 +290,39 @@ func TestClientPrefersToBeAnsweredAtOnce(t *testing.T) {
 	}
 	close(release)
 	eventually(t, "both are taken", func() bool { return slices.Equal(a.has(), []string{"respond-async", "wait=0"}) })
+}
+
+// Nor when it takes longer than it may: the application hears that nobody waits.
+func TestAttemptThatTakesTooLongHasNoSecondOneBesideIt(t *testing.T) {
+	for _, way := range []string{"", "direct off"} {
+		t.Run(way, func(t *testing.T) {
+			a := newTaker(t)
+			var running, tried, most atomic.Int64
+			hanging := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				most.Store(max(most.Load(), running.Add(1)))
+				defer running.Add(-1)
+				if tried.Add(1) == 1 {
+					select {
+					case <-r.Context().Done():
+					case <-time.After(3 * time.Second):
+					}
+				}
+			})
+			l, err := net.Listen("tcp", a.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.running = &httptest.Server{Listener: l, Config: &http.Server{Handler: hanging}}
+			a.running.Start()
+			d := open(t, strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n timeouts {\n whole 300ms\n }\n"+way, 1))
+			d.post(t, "x")
+			eventually(t, "it is sent again", func() bool { return tried.Load() == 2 })
+			if n := most.Load(); n != 1 {
+				t.Errorf("%d attempts side by side", n)
+			}
+		})
+	}
 }
 
 func TestRepeatGetsTheKeptAnswer(t *testing.T) {

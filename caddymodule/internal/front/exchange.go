@@ -54,13 +54,14 @@ type exchange struct {
 	kept    *keeper // takes the answer in for the cache; nil: it goes by
 	effects effects // of the answer on the cache
 
-	journal   bool  // an attempt of the journal's, or a write that it keeps
-	probe     bool  // ours, not a client's: its outcome is the caller's to judge
-	unreached bool  // the last round trip made no connection
-	unheard   bool  // the last round trip brought not one byte of an answer
-	failure   error // of the last round trip
-	again     int   // how often it was sent again although it may have arrived
-	refused   error // admission's answer to a try within Send
+	journal   bool            // an attempt of the journal's, or a write that it keeps
+	patience  context.Context // of an attempt that waits; nil: the request's alone
+	probe     bool            // ours, not a client's: its outcome is the caller's to judge
+	unreached bool            // the last round trip made no connection
+	unheard   bool            // the last round trip brought not one byte of an answer
+	failure   error           // of the last round trip
+	again     int             // how often it was sent again although it may have arrived
+	refused   error           // admission's answer to a try within Send
 }
 
 // exchangeKey finds the exchange in a request's context.

@@ -20,6 +20,9 @@ type Journaling struct {
 	// Life ends when the pool's journal is closed, and with it the attempts that
 	// have not been sent.
 	Life func() context.Context
+	// Patience ends before that, and with it the attempts that wait to be sent, when
+	// another journal waits for those that run.
+	Patience func() context.Context
 	// Routes whose writes are kept, by template.
 	Routes map[string]*JournalRoute
 	// Status routes, by template, are answered at the door: Alive, Update, Down.
@@ -191,6 +194,16 @@ func (x *exchange) headWithin() (limit time.Duration, late error) {
 		return whole, errWhole
 	}
 	return first, errFirstByte
+}
+
+// waiting is a context for the exchange while it waits to be sent.
+func (x *exchange) waiting(ctx context.Context) (context.Context, func()) {
+	if x.patience == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(x.patience, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // Deliver sends an entry to the application, by way of the queue, in the class of

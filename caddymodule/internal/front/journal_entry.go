@@ -120,7 +120,7 @@ func (x *exchange) fieldsToKeep(r *http.Request, p *JournalRoute, client string)
 
 // attemptOf is the exchange of an entry that is about to be sent.
 func (f *Front) attemptOf(e *journal.Entry) *exchange {
-	x := &exchange{front: f, journal: true}
+	x := &exchange{front: f, journal: true, patience: f.cfg.Journaling.Patience()}
 	x.body = noBody
 	if len(e.Body) > 0 {
 		x.body = &body{mem: e.Body, size: int64(len(e.Body))}

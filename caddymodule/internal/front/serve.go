@@ -209,14 +209,17 @@ func (f *Front) forward(w http.ResponseWriter, r *http.Request, x *exchange, sen
 	defer x.kept.close()
 	for failing := (time.Time{}); ; {
 		// 4 Admission. Wait for a slot, which names its upstream, or be refused.
-		if err := x.admit(r.Context()); err != nil {
+		ctx, stop := x.waiting(r.Context())
+		err := x.admit(ctx)
+		stop()
+		if err != nil {
 			return f.refuse(w, r, x, err)
 		}
 
 		// 5 Send and copy the answer. The round trip takes the slot over and
 		// gives it back at the answer's end.
 		x.letIn(w, r)
-		err := x.send(w, r, send)
+		err = x.send(w, r, send)
 		if err == nil {
 			x.Verdict = cmp.Or(x.Verdict, "ok")
 			return nil

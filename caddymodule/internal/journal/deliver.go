@@ -115,6 +115,8 @@ func (j *Journal) schedule(send Send) {
 		case <-timer.C:
 		case <-j.store.failedC():
 			return
+		case <-j.retired:
+			return
 		case <-j.ctx.Done():
 			return
 		}
@@ -525,6 +527,8 @@ func (j *Journal) sweep() {
 				j.log.Error("journal: sweep; is tried again", zap.Error(err))
 			}
 		case <-j.store.failedC():
+			return
+		case <-j.retired:
 			return
 		case <-j.ctx.Done():
 			return

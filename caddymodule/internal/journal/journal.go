@@ -39,10 +39,12 @@ type Journal struct {
 	answered atomic.Int64 // signs that the application answers
 	troubled atomic.Bool  // the next one is news: somebody is away or stalled
 	wake     chan struct{}
+	retired  chan struct{} // closed once: nothing new is delivered
 	ctx      context.Context
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // scheduler, workers, sweeper
 	started  sync.Once
+	retire   sync.Once
 	closed   sync.Once
 	leave    func() error // closes the store, once
 }
@@ -107,7 +109,7 @@ func (opts Options) withDefaults() Options {
 
 func newJournal(s store, opts Options) *Journal {
 	j := &Journal{store: s, log: opts.Log, observe: opts.ObserveAppend, parallel: opts.Parallel, maxLanes: opts.maxLanes,
-		lanes: make(map[Hash]*lane), unlisted: s.totals().open > 0, readyAt: time.Now(), wake: make(chan struct{}, 1)}
+		lanes: make(map[Hash]*lane), unlisted: s.totals().open > 0, readyAt: time.Now(), wake: make(chan struct{}, 1), retired: make(chan struct{})}
 	if j.observe == nil {
 		j.observe = func(time.Duration) {}
 	}
@@ -238,9 +240,17 @@ func (j *Journal) Leave() {
 	}
 }
 
-// Idle reports whether no attempt runs, of a worker or a request. Whoever opens a
-// failed journal anew waits for that before Deliver, or an entry would be sent
-// twice at once.
+// Retire takes nothing any more, delivers nothing new, and gives the folder back,
+// so that it can be opened in another way. Attempts that run go on; what they come
+// to cannot be noted. Close is still to be called.
+func (j *Journal) Retire() error {
+	j.retire.Do(func() { close(j.retired) })
+	return j.leave()
+}
+
+// Idle reports whether no attempt runs, of a worker or a request. Whoever opens
+// anew a journal that has failed or retired waits for that before Deliver, or an
+// entry would be sent twice at once.
 func (j *Journal) Idle() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
