@@ -97,3 +97,37 @@ func TestJSONOfTheDocumentationIsValid(t *testing.T) {
 		}
 	}
 }
+
+// An increase of what goes up and down is a number that means nothing.
+func TestAlarmsAskForWhatThereIs(t *testing.T) {
+	text, err := os.ReadFile("../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newTaker(t)
+	a.start(t)
+	d := open(t, journalled(t, a, "answer_within 10s")+"\nmetrics /metrics")
+	d.post(t, "x")
+	_, told := d.get("/metrics")
+	exprs := regexp.MustCompile(`expr: (.*)`).FindAllStringSubmatch(string(text), -1)
+	if len(exprs) == 0 {
+		t.Fatal("there are no alarms")
+	}
+	for _, expr := range exprs {
+		for _, use := range regexp.MustCompile(`((?:increase|rate)\()?(portner_\w+)(?:\{(\w+)=~"([^"]+)"\})?`).FindAllStringSubmatch(expr[1], -1) {
+			name, label, values := strings.TrimSuffix(use[2], "_bucket"), use[3], strings.Split(use[4], "|")
+			kind := regexp.MustCompile(`# TYPE ` + name + ` (\w+)`).FindStringSubmatch(told)
+			switch {
+			case kind == nil:
+				t.Errorf("%s: there is no %s", expr[1], name)
+			case use[1] != "" && kind[1] == "gauge":
+				t.Errorf("%s: %s is a gauge", expr[1], name)
+			}
+			for _, value := range values {
+				if label != "" && !regexp.MustCompile(name+`\{.*`+label+`="`+value+`"`).MatchString(told) {
+					t.Errorf("%s: %s has no %s %s", expr[1], name, label, value)
+				}
+			}
+		}
+	}
+}
