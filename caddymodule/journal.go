@@ -137,8 +137,8 @@ func (p *journalPlan) with(other *journalPlan) *journalPlan {
 func (h *Handler) journaling(ctx caddy.Context) front.Journaling {
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	c := front.Journaling{
-		Journal: h.pool.journal.Load,
-		Life:    h.pool.journalLife, Patience: h.pool.journalPatience,
+		Journal: h.pool.journal.Load, Find: findEntry,
+		Life: h.pool.journalLife, Patience: h.pool.journalPatience,
 		Routes: make(map[string]*front.JournalRoute),
 		Status: make(map[string]bool),
 		Client: clientAddress,
@@ -193,6 +193,26 @@ func (j *JournalConfig) route() *front.JournalRoute {
 func clientAddress(r *http.Request) string {
 	address, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	return address
+}
+
+// findEntry implements front.Journaling.Find. With a journal that cannot be asked,
+// nobody knows that there is no such entry.
+func findEntry(id journal.ID) (status journal.Status, err error) {
+	err = journal.ErrNotFound
+	for _, p := range poolsWithJournals() {
+		j := p.journal.Load()
+		if j == nil {
+			continue
+		}
+		found, bad := j.Find(id)
+		if bad == nil {
+			return found, nil
+		}
+		if !errors.Is(bad, journal.ErrNotFound) {
+			err = bad
+		}
+	}
+	return status, err
 }
 
 // prepareDelivery implements front.Journaling.Prepare. What the request says of

@@ -445,6 +445,29 @@ func TestTwoPoolsHaveTwoJournals(t *testing.T) {
 	eventually(t, "the left one is delivered", func() bool { return slices.Equal(a.has(), []string{"/left"}) })
 }
 
+// The status is told by whichever handler of the site its path comes to.
+func TestStatusOfAnEntryIsFoundInAnyJournal(t *testing.T) {
+	a := newTaker(t)
+	words := func(matcher, name, path string) string {
+		return fmt.Sprintf("app_proxy %s %s {\n name %s\n journal_dir %s\n route POST %s {\n journal {\n always\n }\n }\n }", matcher, a.addr, name, t.TempDir(), path)
+	}
+	d := open(t, "@left path /left /.well-known/portner/journal/*\n"+words("@left", "left-of-site", "/left")+"\n"+words("/right", "right-of-site", "/right"))
+	for _, path := range []string{"/left", "/right"} {
+		res, err := d.do(t.Context(), http.MethodPost, path, strings.NewReader("x"))
+		if err != nil || res.StatusCode != 202 {
+			t.Fatalf("%s: %v %v", path, res, err)
+		}
+		if status, text := d.get(res.Header.Get("Location")); status != 200 || !strings.Contains(text, `"undelivered"`) {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	if status, text := d.get("/.well-known/portner/journal/" + strings.Repeat("0", 32)); status != 404 {
+		t.Errorf("an id of nobody's: %d %s", status, text)
+	}
+	a.start(t)
+	eventually(t, "both are delivered", func() bool { return len(a.has()) == 2 })
+}
+
 func TestJournalOverReverseProxyWay(t *testing.T) {
 	a := newTaker(t)
 	d := open(t, strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct off", 1))

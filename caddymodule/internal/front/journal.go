@@ -23,6 +23,9 @@ type Journaling struct {
 	// Patience ends before that, and with it the attempts that wait to be sent, when
 	// another journal waits for those that run.
 	Patience func() context.Context
+	// Find is what is known of an entry of any journal of this process: who knows its
+	// id need not know its pool.
+	Find func(id journal.ID) (journal.Status, error)
 	// Routes whose writes are kept, by template.
 	Routes map[string]*JournalRoute
 	// Status routes, by template, are answered at the door: Alive, Update, Down.

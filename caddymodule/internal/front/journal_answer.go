@@ -61,7 +61,7 @@ func (f *Front) answersItself(w http.ResponseWriter, r *http.Request, x *exchang
 		return true, f.tellState(w, r, x)
 	}
 	id, ok := strings.CutPrefix(r.URL.Path, StatusPath)
-	if !ok || c.Journal == nil {
+	if !ok || c.Find == nil {
 		return false, nil
 	}
 	x.Verdict = "status"
@@ -104,9 +104,7 @@ func (f *Front) tellEntry(w http.ResponseWriter, r *http.Request, text string) e
 	w.Header().Set("Cache-Control", "no-store")
 	status, err := journal.Status{}, journal.ErrNotFound
 	if id, bad := journal.ParseID(text); bad == nil {
-		if j := f.cfg.Journaling.get(); j != nil {
-			status, err = j.Find(id)
-		}
+		status, err = f.cfg.Journaling.Find(id)
 	}
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
