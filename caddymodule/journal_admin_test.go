@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/portner/portner/caddymodule"
 )
 
 // operator talks to the admin endpoint.
@@ -221,8 +223,8 @@ func TestExportAndImportMoveAJournal(t *testing.T) {
 		Orphan       bool
 		Depth        int
 	}
-	o.told("GET", "", &all) // the old folder is in a root of an earlier configuration
-	if len(all) != 1 || all[0].Pool == "" || all[0].Depth != 0 {
+	o.told("GET", "", &all) // the old one stays, and is told as long as it is there
+	if len(all) != 2 || !all[0].Orphan || all[0].Depth != 2 || all[1].Pool == "" || all[1].Depth != 0 {
 		t.Errorf("%+v", all)
 	}
 }
@@ -320,4 +322,39 @@ func TestStoreWithoutAPoolIsReportedAndStays(t *testing.T) {
 	d.mustReload(t, admin, words)
 	a.start(t)
 	eventually(t, "both are delivered", func() bool { return len(a.has()) == 2 })
+}
+
+// Also when no journal is left that has the folder for its neighbour, and by the
+// next process.
+func TestStoreInAFolderThatNoPoolNamesIsReported(t *testing.T) {
+	a := newTaker(t)
+	words := journalled(t, a, "respond 200")
+	d, admin := openWithAdmin(t, words)
+	d.away(t)
+	told := func() bool {
+		var all []struct {
+			Folder string
+			Orphan bool
+			Depth  int
+		}
+		operator{t, admin}.told("GET", "", &all)
+		for _, s := range all {
+			if s.Orphan && s.Folder == store(t, words) && s.Depth == 1 {
+				return true
+			}
+		}
+		return false
+	}
+	d.mustReload(t, admin, "respond gone")
+	caddymodule.RetireIdle()
+	eventually(t, "the journal without a pool is told", told)
+	caddymodule.ForgetJournals()
+	d.mustReload(t, admin, "respond gone too\napp_proxy /x "+a.addr)
+	eventually(t, "the next process tells it", told)
+	if info, err := os.Stat(caddymodule.JournalFolders()); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	d.mustReload(t, admin, words)
+	a.start(t)
+	eventually(t, "it is delivered", func() bool { return len(a.has()) == 1 })
 }

@@ -3,6 +3,7 @@ package caddymodule_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -276,6 +277,43 @@ func TestChangeOfTheKeyWaitsForTheAttemptsThatRun(t *testing.T) {
 	}
 	again()
 	eventually(t, "it is delivered again, for its end could not be noted", func() bool { return a.attempts() == 3 })
+}
+
+// All journals of a configuration, or none: the pool that goes first must not have
+// moved when another cannot.
+func TestRefusedReloadMovesNoJournal(t *testing.T) {
+	a := newTaker(t)
+	words := func(names ...string) (text string) {
+		for i := 0; i < len(names); i += 2 {
+			text += fmt.Sprintf("app_proxy /%s %s {\n name %s-%s\n concurrency 2\n journal_dir %s\n route POST /%s {\n journal {\n always\n }\n }\n }\n",
+				names[i], a.addr, strings.ToLower(t.Name()), names[i], names[i+1], names[i])
+		}
+		return text
+	}
+	left, right, other, fresh, file := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, admin := openWithAdmin(t, words("left", left, "right", right))
+	for range 5 { // pools have no order
+		if err := d.reload(t, admin, words("left", other, "right", file, "new", fresh)); err == nil || !strings.Contains(err.Error(), file) {
+			t.Fatalf("%v", err)
+		}
+		client.CloseIdleConnections() // the admin endpoint has another server now
+		var all []struct{ Pool, Folder string }
+		operator{t, admin}.told("GET", "", &all)
+		if len(all) != 2 || filepath.Dir(all[0].Folder) != left || filepath.Dir(all[1].Folder) != right {
+			t.Fatalf("after it was refused: %v", all)
+		}
+	}
+	d.mustReload(t, admin, words("left", other, "right", right, "new", fresh))
+	a.start(t)
+	for i, name := range []string{"left", "right", "new"} {
+		if res, err := d.do(t.Context(), http.MethodPost, "/"+name, strings.NewReader(name)); err != nil || res.StatusCode != 202 {
+			t.Errorf("%s: %v %v", name, res, err)
+		}
+		eventually(t, "it is delivered", func() bool { return len(a.has()) == i+1 })
+	}
 }
 
 // A reload that would take a journal away that works, for one that does not, is

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,11 +18,11 @@ import (
 )
 
 // stores are the folders of the journals that this process has open, or tries to,
-// and where the configuration keeps some.
+// and where some are or have been.
 var stores = struct {
 	sync.Mutex
 	open  map[string]bool
-	roots map[string]bool
+	roots journalRoots
 }{open: make(map[string]bool)}
 
 // journalRoot is where the stores of pools are that name no other place.
@@ -35,37 +34,59 @@ func (h *Handler) journalDir() string {
 	if root == "" {
 		root = journalRoot()
 	}
+	if whole, err := filepath.Abs(root); err == nil { // the next process may begin elsewhere
+		root = whole
+	}
 	return filepath.Join(root, fileName(h.Name))
 }
 
-// openJournal opens the journal that the plan wants, unless it is open. One that
-// works is given up only for another that works. Where there is none that works,
-// one that cannot be opened is no reason to stop all else: its writes are refused,
-// and it is tried again.
-func (p *pool) openJournal(plan *journalPlan) error {
-	p.journalMu.Lock()
-	defer p.journalMu.Unlock()
+// change is a journal that is ready to take its place.
+type change struct {
+	do   func() error // an error only where it could not be known before
+	undo func()       // instead of do
+}
+
+// prepareJournalLocked opens the journal that the plan wants, unless it is open, and
+// changes nothing yet. One that works is given up only for another that works. Where
+// there is none that works, one that cannot be opened is no reason to stop all else:
+// its writes are refused, and it is tried again.
+func (p *pool) prepareJournalLocked(plan *journalPlan) (c change, err error) {
 	secret, err := plan.secret()
-	was := p.journal.Load()
+	was, undo := p.journal.Load(), func() {}
 	switch {
-	case was == nil || was.Err() != nil:
-		return p.startJournalLocked(plan, was)
+	case was == nil:
+		return p.prepareFirstLocked(plan, secret, err)
+	case was.Err() != nil: // its folder is not free
+		return change{func() error { p.startJournalLocked(plan); return nil }, undo}, nil
 	case err != nil:
-		return p.journalError(plan, err)
+		return c, p.journalError(plan, err)
 	case p.kept.plan.dir == plan.dir && bytes.Equal(p.kept.secret, secret):
-		p.kept.plan = plan
-		was.SetLimits(plan.limits)
-		return nil
+		return change{func() error { p.kept.plan = plan; was.SetLimits(plan.limits); return nil }, undo}, nil
+	case p.kept.plan.dir == plan.dir && p.kept.secret != nil:
+		return c, p.journalError(plan, fmt.Errorf("%w: it is sealed with another one", journal.ErrSecret))
 	case p.kept.plan.dir == plan.dir:
-		return p.changeSecretLocked(plan, secret)
+		return change{func() error { return p.changeSecretLocked(plan, secret) }, undo}, nil
 	}
 	j, err := p.openStore(plan, secret, false)
 	if err != nil {
-		return p.journalError(plan, err)
+		return c, p.journalError(plan, err)
 	}
-	p.closeJournalLocked()
-	p.keepLocked(plan, secret, j)
-	return nil
+	return change{func() error { p.closeJournalLocked(); p.keepLocked(plan, secret, j); return nil }, func() { _ = j.Close() }}, nil
+}
+
+// prepareFirstLocked is for a pool that has no journal. The error is that of its key.
+func (p *pool) prepareFirstLocked(plan *journalPlan, secret []byte, err error) (c change, _ error) {
+	var j *journal.Journal
+	if err == nil {
+		j, err = p.openStore(plan, secret, false)
+	}
+	if errors.Is(err, journal.ErrInUse) {
+		return c, p.journalError(plan, err)
+	}
+	if err != nil {
+		j = p.noJournal(plan, err)
+	}
+	return change{func() error { p.keepLocked(plan, secret, j); return nil }, func() { _ = j.Close() }}, nil
 }
 
 func (p *pool) journalError(plan *journalPlan, err error) error {
@@ -87,32 +108,28 @@ func (p *pool) openStore(plan *journalPlan, secret []byte, existing bool) (*jour
 // with tables a quarter as often, and a write waits for it less.
 const journalMemory = 64 << 20
 
-// startJournalLocked is for a pool whose journal does not work: was has failed, or
-// there is none.
-func (p *pool) startJournalLocked(plan *journalPlan, was *journal.Journal) error {
-	if was != nil {
-		p.closeJournalLocked()
-	}
+// startJournalLocked opens the journal of a pool whose journal has failed.
+func (p *pool) startJournalLocked(plan *journalPlan) {
+	p.closeJournalLocked()
 	secret, err := plan.secret()
 	var j *journal.Journal
 	if err == nil {
 		j, err = p.openStore(plan, secret, false)
 	}
-	if errors.Is(err, journal.ErrInUse) && was == nil {
-		return p.journalError(plan, err)
-	}
 	if err != nil {
-		p.log.Error("the journal cannot be opened: its writes are refused until it can, all else goes on; it is tried again",
-			zap.String("folder", plan.dir), zap.Error(err))
-		j = journal.None(err, journal.Options{Log: p.log, Limits: plan.limits})
+		j = p.noJournal(plan, err)
 	}
 	p.keepLocked(plan, secret, j)
-	return nil
 }
 
-// changeSecretLocked opens the journal with another key. A journal is sealed with
-// one key at a time, so this works for the first one, and else the old one is
-// taken again.
+func (p *pool) noJournal(plan *journalPlan, err error) *journal.Journal {
+	p.log.Error("the journal cannot be opened: its writes are refused until it can, all else goes on; it is tried again",
+		zap.String("folder", plan.dir), zap.Error(err))
+	return journal.None(err, journal.Options{Log: p.log, Limits: plan.limits})
+}
+
+// changeSecretLocked opens the journal with its first key. If that does not work it
+// is opened without again.
 //
 // Attempts that run go on, as when a journal has failed, and the new one delivers
 // when they have ended.
@@ -225,40 +242,63 @@ func (p *pool) setReady(key string, ready bool) {
 }
 
 // startJournals opens the journals before any pool changes: a configuration that
-// would take a journal away that works, for one that does not, does not start.
+// would take a journal away that works, for one that does not, does not start. All
+// new ones are open before the first takes its place: what is refused changes nothing.
 func (a *App) startJournals() error {
-	roots := map[string]bool{journalRoot(): true}
 	wanted := make(map[string]bool)
+	var roots []string
 	for _, m := range a.members {
 		if plan := m.generation.journal; plan != nil {
-			roots[filepath.Dir(plan.dir)] = true
+			roots = append(roots, filepath.Dir(plan.dir))
 			wanted[plan.dir] = true
 		}
 	}
 	stores.Lock()
-	stores.roots = roots
+	err := stores.roots.add(journalRoot(), roots)
 	stores.Unlock()
+	log := caddy.Log().Named("app_proxy")
+	if err != nil {
+		log.Warn("where the journals are is not noted: one in another folder is forgotten with this process once no pool names it", zap.Error(err))
+	}
 	for _, o := range orphans(wanted) {
-		caddy.Log().Named("app_proxy").Warn("a journal has entries that are not delivered, and no pool of that name is configured",
+		log.Warn("a journal has entries that are not delivered, and no pool of that name is configured",
 			zap.Int64("entries", o.Depth), zap.Int64("dead_letters", o.DeadLetters), zap.String("folder", o.Folder), zap.String("error", o.Failed))
 	}
+	return a.changeJournals()
+}
+
+func (a *App) changeJournals() error {
+	var changes []change
 	for _, m := range a.members {
-		if plan := m.generation.journal; plan != nil {
-			if err := m.pool.openJournal(plan); err != nil {
-				return err
-			}
+		plan := m.generation.journal
+		if plan == nil {
+			continue
 		}
+		m.pool.journalMu.Lock() // members are of different pools, and nobody else takes two
+		defer m.pool.journalMu.Unlock()
+		c, err := m.pool.prepareJournalLocked(plan)
+		if err != nil {
+			for _, c := range changes {
+				c.undo()
+			}
+			return err
+		}
+		changes = append(changes, c)
 	}
-	return nil
+	var errs []error
+	for _, c := range changes {
+		errs = append(errs, c.do())
+	}
+	return errors.Join(errs...)
 }
 
 // orphans are the stores with entries that no pool will deliver. They are never
 // removed. Names with a tilde are what a salvage has put aside.
 func orphans(wanted map[string]bool) (list []journalStatus) {
 	stores.Lock()
-	roots := maps.Clone(stores.roots)
+	roots := stores.roots.all()
 	stores.Unlock()
-	for root := range roots {
+	for _, root := range roots {
 		folders, err := os.ReadDir(root)
 		if err != nil {
 			continue // there is none
