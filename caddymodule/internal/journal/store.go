@@ -224,10 +224,13 @@ func (g *group) release(e *Entry) {
 // settle implements store.
 func (s *pebbleStore) settle(e *Entry, d *ending, keep time.Duration, done func(error)) {
 	d.id, d.scope = e.ID, e.scope()
-	record, err := s.seal.ending(d)
-	if err != nil {
-		done(err)
-		return
+	var record []byte
+	if keep > 0 { // of most writes nobody will ask for the answer again
+		var err error
+		if record, err = s.seal.ending(d); err != nil {
+			done(err)
+			return
+		}
 	}
 	s.submit(&op{size: len(record), scope: d.scope, seq: e.Seq, done: done, stage: func(g *group) error {
 		if ok, err := g.shut(e); !ok {
