@@ -19,6 +19,7 @@ type Journal struct {
 	observe  func(time.Duration)
 	parallel int
 	maxLanes int
+	reserve  int64 // Limits.Reserve by default
 	limits   atomic.Pointer[Limits]
 	counts   counts
 
@@ -113,6 +114,7 @@ func newJournal(s store, opts Options) *Journal {
 	if j.observe == nil {
 		j.observe = func(time.Duration) {}
 	}
+	j.reserve = max(defaultReserve, (memTables+2)*opts.Memory)
 	j.leave = sync.OnceValue(s.close)
 	j.SetLimits(opts.Limits)
 	j.ctx, j.cancel = context.WithCancel(context.Background())
@@ -121,6 +123,9 @@ func newJournal(s store, opts Options) *Journal {
 
 // SetLimits changes the limits. Entries that are over the new ones stay.
 func (j *Journal) SetLimits(lim Limits) {
+	if lim.Reserve == 0 {
+		lim.Reserve = j.reserve
+	}
 	lim = lim.withDefaults()
 	j.limits.Store(&lim)
 }

@@ -69,8 +69,10 @@ type Limits struct {
 	// PerClient is the most that one client may have of MaxBytes. Default a
 	// quarter; negative: no bound.
 	PerClient int64
-	// Reserve is how much of the disk is left free. Default 256 MiB: what
-	// Pebble may need to end what it has begun.
+	// Reserve is how much of the disk is left free: what Pebble may need to end what
+	// it has begun. All memtables may wait to be written, and a compaction has about
+	// two written of which it has not removed the old. Default six times Options.
+	// Memory, and 256 MiB at least.
 	Reserve int64
 }
 
@@ -85,9 +87,6 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.PerClient == 0 {
 		l.PerClient = l.MaxBytes / 4
-	}
-	if l.Reserve == 0 {
-		l.Reserve = defaultReserve
 	}
 	return l
 }
