@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -350,6 +352,25 @@ func TestRepeatGetsTheKeptAnswer(t *testing.T) {
 	}
 }
 
+// What is said to apply is what applies: of a longer wait, a minute.
+func TestClientPrefersToWaitSoLong(t *testing.T) {
+	a := newTaker(t)
+	a.start(t)
+	d := open(t, journalled(t, a, "answer_within 0s"))
+	for prefer, want := range map[string]string{"wait=2": "wait=2", "wait=60": "wait=60", "wait=120": "wait=60"} {
+		if res, text := d.post(t, prefer, "Prefer", prefer); res.StatusCode != 201 || text != "taken "+prefer || res.Header.Get("Preference-Applied") != want {
+			t.Errorf("%s: %d %q %v", prefer, res.StatusCode, text, res.Header["Preference-Applied"])
+		}
+	}
+	release := make(chan struct{})
+	a.answer = func(int, http.ResponseWriter, string) bool { <-release; return true }
+	defer close(release)
+	start := time.Now()
+	if res, _ := d.post(t, "slow", "Prefer", "wait=1"); res.StatusCode != 202 || time.Since(start) < time.Second {
+		t.Errorf("%d after %v", res.StatusCode, time.Since(start))
+	}
+}
+
 // The cookie by which a browser keeps its place in the queue comes and goes
 // between two sendings of one form.
 func TestRepeatIsKnownWithAndWithoutThePlaceInTheQueue(t *testing.T) {
@@ -402,6 +423,84 @@ func TestFullJournalSaysSo(t *testing.T) {
 		}
 	}
 	t.Error("ten writes of 1000 bytes went into 4 KiB")
+}
+
+func TestClientsShareIsItsOwn(t *testing.T) {
+	a := newTaker(t)
+	d := open(t, journalled(t, a, "max_bytes 16KiB"))
+	d.away(t)
+	body := strings.Repeat("x", 1000)
+	refused := false
+	for range 5 {
+		res, text := d.post(t, body, "Authorization", "greedy")
+		if res.StatusCode == http.StatusAccepted {
+			continue
+		}
+		if refused = true; res.StatusCode != http.StatusInsufficientStorage || !strings.Contains(text, `"journal-share"`) {
+			t.Errorf("%d %s", res.StatusCode, text)
+		}
+	}
+	if !refused {
+		t.Error("five writes of 1000 bytes went into a quarter of 16 KiB")
+	}
+	if res, text := d.post(t, body, "Authorization", "modest"); res.StatusCode != http.StatusAccepted {
+		t.Errorf("another client: %d %s", res.StatusCode, text)
+	}
+}
+
+// Not even in passing: no file of the journal has had it.
+func TestOmittedFieldsAreNeitherOnDiskNorSent(t *testing.T) {
+	a := newTaker(t)
+	words := journalled(t, a, "respond 200\n omit_headers X-Omitted Cookie")
+	d := open(t, words)
+	d.away(t)
+	fields := []string{"X-Omitted", "OMITTED", "Cookie", "session=OMITTED", "X-Kept", "KEPTFIELD"}
+	d.post(t, "x", fields...)
+	var all strings.Builder
+	files, err := os.ReadDir(store(t, words))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Join(store(t, words), file.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	if !strings.Contains(all.String(), "KEPTFIELD") || strings.Contains(all.String(), "OMITTED") {
+		t.Errorf("the kept one is on disk: %v, the omitted ones: %v", strings.Contains(all.String(), "KEPTFIELD"), strings.Contains(all.String(), "OMITTED"))
+	}
+	a.start(t)
+	eventually(t, "both are delivered", func() bool { return len(a.has()) == 2 })
+	d.post(t, "y", fields...) // by its own request
+	eventually(t, "the third is delivered", func() bool { return len(a.has()) == 3 })
+	for _, h := range a.seen[1:] {
+		if h.Get("X-Kept") != "KEPTFIELD" || h["X-Omitted"] != nil || h["Cookie"] != nil {
+			t.Errorf("the application saw %v", h)
+		}
+	}
+}
+
+// Writes are not kept, and nobody takes them.
+func TestStatusIsDownWhenNothingIsKept(t *testing.T) {
+	a := newTaker(t)
+	words := journalled(t, a, "respond 200")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, strings.Replace(words, dirOf(words), file, 1))
+	eventually(t, "the status is Down", func() bool {
+		ask(t, d.url+"/", "Prefer", "wait=0") // somebody has to notice that it is away
+		status, text := d.get("/status")
+		return status == http.StatusServiceUnavailable && text == "Down"
+	})
+	a.start(t)
+	eventually(t, "the status is Alive", func() bool {
+		status, text := d.get("/status")
+		return status == http.StatusOK && text == "Alive"
+	})
 }
 
 func TestValidateOpensNoJournal(t *testing.T) {

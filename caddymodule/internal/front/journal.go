@@ -141,7 +141,8 @@ func (x *exchange) answerBy(r *http.Request, p *JournalRoute) (until time.Time, 
 	case own == 1:
 		within, applied = 0, append(applied, "wait=0")
 	case own > 0:
-		within, applied = own, append(applied, "wait="+strconv.Itoa(int(own.Seconds())))
+		within = min(own, maxAnswerWithin)
+		applied = append(applied, "wait="+strconv.Itoa(int(within.Seconds())))
 	case async:
 		within = 0
 	}
