@@ -45,6 +45,9 @@ func mostLive() (stop func() int64) {
 // their way to the disk, as a body and as a record, and what Pebble gathers.
 func TestLongWritesAreNotInMemoryTogether(t *testing.T) {
 	const clients, size, bound = 40, 8 << 20, 320 << 20
+	if underRace {
+		t.Skip("the race detector's memory is not ours")
+	}
 	a := newTaker(t)
 	d := open(t, journalled(t, a, "respond 200\n per_client off"))
 	d.away(t)
@@ -53,8 +56,14 @@ func TestLongWritesAreNotInMemoryTogether(t *testing.T) {
 	var left sync.WaitGroup
 	for range clients {
 		left.Go(func() {
-			if res, _ := d.post(t, body); res.StatusCode != 200 {
-				t.Errorf("status %d", res.StatusCode)
+			for t.Context().Err() == nil { // so many uploads at once may be too many for the door
+				res, err := client.Post(d.url+"/post", "text/plain", strings.NewReader(body))
+				if err != nil {
+					continue
+				}
+				if res.Body.Close(); res.StatusCode == 200 {
+					return
+				}
 			}
 		})
 	}
@@ -64,7 +73,7 @@ func TestLongWritesAreNotInMemoryTogether(t *testing.T) {
 	}
 	a.answer = func(int, http.ResponseWriter, string) bool { return false } // it takes them, and remembers none
 	a.start(t)
-	eventually(t, "all are delivered", func() bool { return a.attempts() > clients })
+	eventually(t, "all are delivered", func() bool { return a.attempts() >= 1+clients })
 }
 
 // A body that is in a file is sent from there, to begin with, and then from the journal.
