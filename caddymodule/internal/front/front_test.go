@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,8 +23,8 @@ import (
 type house struct {
 	*Front
 	queue *admission.Queue
-	send  Sender // what reverseproxy does: claim, round trip, copy the answer
-	last  *http.Response
+	send  Sender                        // what reverseproxy does: claim, round trip, copy the answer
+	last  atomic.Pointer[http.Response] // of those that send has passed on
 }
 
 // errDial is what the application's address answers while nobody listens.
@@ -50,7 +51,7 @@ func newHouse(cfg Config, admit admission.Config, rt http.RoundTripper) (h *hous
 		if err != nil {
 			return err
 		}
-		h.last = res
+		h.last.Store(res)
 		defer res.Body.Close()
 		w.WriteHeader(res.StatusCode)
 		_, err = io.Copy(w, res.Body)
@@ -296,8 +297,8 @@ func TestHeadersThatLookLikeOursGoNowhere(t *testing.T) {
 		if len(got) != 1 || len(trailer) != 1 {
 			t.Errorf("the application got %v, trailer %v", got, trailer)
 		}
-		if len(h.last.Header) != 1 || len(h.last.Trailer) != 1 {
-			t.Errorf("the client got %v, trailer %v", h.last.Header, h.last.Trailer)
+		if len(h.last.Load().Header) != 1 || len(h.last.Load().Trailer) != 1 {
+			t.Errorf("the client got %v, trailer %v", h.last.Load().Header, h.last.Load().Trailer)
 		}
 	})
 }
