@@ -25,6 +25,11 @@ func (k *keeper) contends(r *http.Request) *http.Request {
 	return r.WithContext(ctx)
 }
 
+// behind reports whether another request for the same was sent while this one got
+// its slot: a quick application has answered before everybody has left the queue.
+// k may be nil.
+func (k *keeper) behind() bool { return k != nil && k.flight.Behind() }
+
 // rejoin follows whoever was sent in place of this request, and answers its client.
 // It reports false where nobody was.
 func (k *keeper) rejoin() bool {

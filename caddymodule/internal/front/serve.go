@@ -212,6 +212,10 @@ func (f *Front) forward(w http.ResponseWriter, r *http.Request, x *exchange, sen
 		ctx, stop := x.waiting(r.Context())
 		err := x.admit(ctx)
 		stop()
+		if err == nil && x.kept.behind() { // granted before it could leave the queue
+			x.slot.Release()
+			x.slot, err = nil, context.Canceled
+		}
 		if err != nil {
 			return f.refuse(w, r, x, err)
 		}

@@ -34,18 +34,24 @@ func (f *Flight) Overtaken() context.Context {
 	return f.joins.over
 }
 
+// Behind reports whether another request for the same was sent first. Who has its
+// slot may not have heard of it yet.
+func (f *Flight) Behind() bool {
+	if f.joins == nil {
+		return false
+	}
+	first := f.joins.first.Load()
+	return first != nil && first != f
+}
+
 // Rejoin ends a flight that was overtaken. What it returns is for Follow; false:
 // it was not overtaken.
 func (f *Flight) Rejoin(note Note) (Found, bool) {
-	if f.joins == nil {
-		return Found{}, false
-	}
-	first := f.joins.first.Load()
-	if first == nil || first == f {
+	if !f.Behind() {
 		return Found{}, false
 	}
 	f.Done()
-	return Found{Verdict: Wait, Flight: first, Note: note}, true
+	return Found{Verdict: Wait, Flight: f.joins.first.Load(), Note: note}, true
 }
 
 // contested is the contest of those who followed; nil: there is none.
