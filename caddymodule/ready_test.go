@@ -136,6 +136,7 @@ func TestApplicationWithOneThreadIsNeverLeftWaiting(t *testing.T) {
 func TestConnectionForSomebodyWhoLeftIsClosed(t *testing.T) {
 	entered, leave := make(chan string), make(chan bool)
 	empty := make(chan time.Duration, 10)
+	var accepted atomic.Int64
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +148,7 @@ func TestConnectionForSomebodyWhoLeftIsClosed(t *testing.T) {
 			if err != nil {
 				return
 			}
+			accepted.Add(1)
 			began := time.Now()
 			go func() { // ends with the connection
 				defer conn.Close()
@@ -200,7 +202,8 @@ func TestConnectionForSomebodyWhoLeftIsClosed(t *testing.T) {
 	if path := <-entered; path != "/second" {
 		t.Fatalf("%s is served before /second", path)
 	}
-	cancel() // a connection is there for the third, or on its way
+	eventually(t, "a connection is there for the third", func() bool { return accepted.Load() == 4 })
+	cancel()
 	<-third
 	waiting(0)
 	leave <- true
