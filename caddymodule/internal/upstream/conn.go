@@ -20,6 +20,8 @@ type conn struct {
 	raw     syscall.RawConn // nil: it cannot be looked at without reading
 	peek    func(fd uintptr)
 	quiet   bool // the outcome of peek
+	turn    turn
+	ours    bool // its bytes go through nobody but the system
 
 	uses  int       // exchanges, this one included
 	heard bool      // a byte of the answer has come
@@ -45,7 +47,12 @@ func newConn(d *Direct, address string, plain net.Conn) *conn {
 	if s, ok := plain.(syscall.Conn); ok {
 		c.raw, _ = s.SyscallConn()
 	}
+	switch plain.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		c.ours = turns && c.raw != nil
+	}
 	c.peek = func(fd uintptr) { c.quiet = quiet(fd) } // made once: it escapes
+	c.turn.visit = c.turn.over                        // the same
 	return c
 }
 
@@ -94,6 +101,7 @@ var epoch = time.Now()
 // done ends an exchange.
 func (c *conn) done(again bool) {
 	c.answer.upload = nil
+	c.turn.end()
 	if !again || c.r != c.w || c.aborted.Load() {
 		c.Conn.Close()
 		if c.answer.Status >= 200 {
@@ -118,7 +126,7 @@ func (c *conn) fill() error {
 	if c.w == len(c.buf) {
 		c.buf = slices.Grow(c.buf, len(c.buf))[:2*len(c.buf)]
 	}
-	n, err := c.Conn.Read(c.buf[c.w:])
+	n, err := c.receive(c.buf[c.w:])
 	if c.w += n; n > 0 {
 		c.heard = true
 		return nil

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -84,16 +83,13 @@ func NewDirect(cfg DirectConfig) *Direct {
 
 // Send sends r to an address and returns its answer, of which nothing has been
 // read. ctx bounds the dial alone. The errors are those of Dial, and ErrRequest.
-// Trouble in sending is told by Head, because the application may have answered
-// before it.
+// A short request is sent by the first Head. Trouble in sending is told there, because
+// the application may have answered before it.
 func (d *Direct) Send(ctx context.Context, address string, r *Request) (*Answer, error) {
-	buf := headBuffers.Get().(*[]byte)
-	defer headBuffers.Put(buf)
-	text, err := r.appendHead((*buf)[:0], d.cfg.IdleTimeout < 0)
+	text, err := r.appendHead(newText(), d.cfg.IdleTimeout < 0)
 	if err != nil {
 		return nil, err
 	}
-	*buf = text
 	c, err := d.take(ctx, address, r.Fresh)
 	if err != nil {
 		return nil, err
@@ -102,45 +98,62 @@ func (d *Direct) Send(ctx context.Context, address string, r *Request) (*Answer,
 	*a = Answer{conn: c, toHEAD: r.Method == "HEAD"}
 	c.begin()
 	c.write(a, r, text)
-	if c.last && a.upload == nil {
-		c.endSending()
-	}
 	return a, nil
 }
 
-var headBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+// texts are buffers for requests on their way.
+var texts = sync.Pool{New: func() any { return new(text) }}
 
-// write sends the head and the body. A short body goes with the head; what is long
-// goes by itself, while the answer may come: an application that does not read must
-// not keep whoever would notice. r is the caller's again.
+type text [4 << 10]byte
+
+func newText() []byte { return texts.Get().(*text)[:0] }
+
+// dropText gives a buffer back, if it is still the one that newText gave.
+func dropText(b []byte) {
+	if cap(b) == len(text{}) {
+		texts.Put((*text)(b[:cap(b)]))
+	}
+}
+
+// write sends the head and the body. A short body goes with the head, and both when
+// the answer is waited for; what is long goes by itself, while the answer may come: an
+// application that does not read must not keep whoever would notice. r is the caller's
+// again, and head is not.
 func (c *conn) write(a *Answer, r *Request, head []byte) {
 	switch {
-	case len(head) > inlineBody:
+	case len(head) > inlineBody, r.Body != nil && (r.Length < 0 || r.Length > inlineBody):
 		c.upload(a, r, head)
-	case r.Body == nil || r.Length == 0:
-		if _, err := c.Write(head); err != nil {
-			a.upload = ended(err)
-		}
-	case r.Length > 0 && r.Length <= inlineBody:
-		w := appender{append(make([]byte, 0, len(head)+int(r.Length)), head...)}
-		if err := r.writeBody(&w); err != nil {
+		return
+	case r.Body != nil && r.Length > 0:
+		w := appender{head}
+		err := r.writeBody(&w)
+		if head = w.b; err != nil {
+			dropText(head)
 			c.Conn.Close()
 			a.upload = ended(fmt.Errorf("upstream: %w: %w", ErrRequest, err))
-		} else if _, err = c.Write(w.b); err != nil {
-			a.upload = ended(err)
+			return
 		}
-	default:
-		c.upload(a, r, head)
+	}
+	if c.ours && !c.last {
+		c.turn.begin(head)
+		return
+	}
+	if _, err := c.Write(head); err != nil {
+		a.upload = ended(err)
+	}
+	dropText(head)
+	if c.last {
+		c.endSending()
 	}
 }
 
 func (c *conn) upload(a *Answer, r *Request, head []byte) {
 	u := &upload{done: make(chan struct{})}
 	a.upload = u
-	head = bytes.Clone(head)
 	own := *r
 	go func() { // ends with the body, or with the connection, which Close closes
 		u.err = c.stream(head, &own)
+		dropText(head)
 		close(u.done)
 		if errors.Is(u.err, ErrRequest) {
 			c.Conn.Close() // there is no other way to tell the application

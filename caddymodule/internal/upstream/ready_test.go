@@ -91,15 +91,18 @@ func TestApplicationThatReadsToOurEndIsNotKeptWaiting(t *testing.T) {
 			first := a.begin(d)
 			<-a.conns
 			a.prepare(d)
+			if err := first.Head(); err != nil {
+				t.Error(err)
+			}
 			first.Close()
 			<-ended
 			second := a.begin(d)
 			defer second.Close() // after the application has seen the end, or has not
-			if err := <-ended; (err == io.EOF) != c.ends {
-				t.Errorf("the application reads %v before it is answered for", err)
-			}
 			if err := second.Head(); err != nil || second.Status != 200 {
 				t.Errorf("status %d, %v", second.Status, err)
+			}
+			if err := <-ended; (err == io.EOF) != c.ends {
+				t.Errorf("the application reads %v before it is answered for", err)
 			}
 		})
 	}
