@@ -18,6 +18,7 @@ import (
 // notes are what the door itself wants to know of an answer's fields.
 type notes struct {
 	stream   bool
+	server   bool // there is such a field
 	report   admission.Report
 	listed   []string // in Connection
 	trailers []string // that are to come
@@ -36,6 +37,8 @@ func readNotes(fields []upstream.Field) notes {
 			buffering = f.Value
 		case "Incremental":
 			incremental = f.Value
+		case "Server":
+			n.server = true
 		case "Portner-Load":
 			agentWords(f.Value, &n.report)
 		case "Endpoint-Load-Metrics":
@@ -148,18 +151,22 @@ func readQuickly(a *upstream.Answer, buf []byte) (body []byte, err error) {
 
 // writeHead writes the answer's head.
 func (x *exchange) writeHead(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, n notes) {
-	x.setFields(w, r, d, a, n)
-	if h := w.Header(); h["Content-Type"] == nil {
+	h := x.setFields(w, r, d, a, n)
+	if h["Content-Type"] == nil {
 		h["Content-Type"] = nil // what the application does not say, nobody shall guess
 	}
 	w.WriteHeader(a.Status)
 }
 
 // setFields adds the answer's fields to those that Caddy has set, as reverseproxy
-// does it.
-func (x *exchange) setFields(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, n notes) {
+// does it, and returns them all.
+func (x *exchange) setFields(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, n notes) http.Header {
 	h := w.Header()
-	delete(h, "Server")
+	if n.server && x.front.cfg.AmendAnswer == nil {
+		h["Server"] = nil // for the application's
+	} else {
+		delete(h, "Server")
+	}
 	values := make([]string, 0, len(a.Fields)+2) // one array for all that stand alone
 	set := func(h http.Header, name, value string) {
 		if h[name] != nil {
@@ -192,6 +199,7 @@ func (x *exchange) setFields(w http.ResponseWriter, r *http.Request, d *delivery
 	if len(n.trailers) > 0 {
 		h["Trailer"] = append(h["Trailer"], strings.Join(n.trailers, ", "))
 	}
+	return h
 }
 
 // write writes a body that is here, and the trailer.

@@ -30,9 +30,9 @@ func (f *Front) know(w http.ResponseWriter, r *http.Request, now time.Time) (Kno
 		known.Template = f.cfg.Templates.Of(r.Method, path)
 	}
 	if known.Class == "" {
-		known.Class = route.Guess(r.Method, path, r.Header.Get)
+		known.Class = route.Guess(r.Method, path, func(name string) string { return field(r.Header, name) })
 	}
-	known.Class = f.cfg.Weights.Lower(known.Class, r.Header.Get("Priority"))
+	known.Class = f.cfg.Weights.Lower(known.Class, field(r.Header, "Priority"))
 
 	ask.Class, ask.Route = known.Class, known.Template
 	ask.Own = patience(r.Header, f.cfg.DeadlineHeader)
@@ -44,6 +44,14 @@ func (f *Front) know(w http.ResponseWriter, r *http.Request, now time.Time) (Kno
 	}
 	ask.Since, ask.Place = f.cfg.Places.arrival(r, now)
 	return known, ask, rt
+}
+
+// field is Header.Get for a canonical name, which need not be looked over each time.
+func field(h http.Header, name string) string {
+	if values := h[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // patience is how long the client itself says that it waits: Prefer: wait=n

@@ -215,8 +215,8 @@ func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 // incremental). An upgrade of HTTP/1.1 begins after its body.
 func converses(r *http.Request) bool {
 	return r.Method == http.MethodConnect ||
-		r.Header.Get("Incremental") == "?1" ||
-		strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+		field(r.Header, "Incremental") == "?1" ||
+		strings.HasPrefix(field(r.Header, "Content-Type"), "application/grpc")
 }
 
 // tunnels reports whether the client wants a connection to anywhere (RFC 9110
