@@ -195,8 +195,8 @@ func (s *pebbleStore) run() {
 		}
 		g := s.gather(next)
 		next = g.next
-		s.commit(g)
-		switch {
+		switch written := s.commit(g); {
+		case !written: // nor is anything on disk by it that was not
 		case g.sync:
 			unsynced = false
 			lazy.Stop()
@@ -289,23 +289,24 @@ func (g *group) add(o *op) bool {
 	return true
 }
 
-// commit writes the group, and tells everybody in it.
-func (s *pebbleStore) commit(g *group) {
+// commit writes the group, unless all of it is refused, and tells everybody in it.
+func (s *pebbleStore) commit(g *group) (written bool) {
 	if err := s.with(func(db *pebble.DB) error { g.batch = db.NewBatch(); return nil }); err != nil {
 		for _, o := range g.ops {
 			o.done(err)
 		}
-		return
+		return false
 	}
 	staged := g.stage()
 	err := g.err
 	if err == nil && !g.batch.Empty() {
 		err = g.write()
+		written = err == nil
 	}
 	if err == nil {
 		s.sums.Store(&g.totals)
 		s.remember(g.clients)
-		if g.sync {
+		if g.sync && written {
 			s.synced = g.totals.commit
 		}
 		s.space.used(int64(g.bytes))
@@ -316,6 +317,7 @@ func (s *pebbleStore) commit(g *group) {
 	for _, o := range staged {
 		o.done(err)
 	}
+	return written
 }
 
 // stage builds the batch, and returns the ops that are in it.

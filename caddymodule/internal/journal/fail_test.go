@@ -473,3 +473,41 @@ func TestFlippedBitInATableCostsItsBlockAlone(t *testing.T) {
 		last = body
 	}
 }
+
+// TestRefusedWriteSyncsNothing: nor may it keep what was done before it from the disk.
+func TestRefusedWriteSyncsNothing(t *testing.T) {
+	synced := make(syncing, 100)
+	j := inMemory(t, Options{fs: errorfs.Wrap(vfs.NewMem(), synced)})
+	l := mustAppend(t, j, write("lane", "x"))
+	j.SetLimits(Limits{MaxBytes: 1})
+	for len(synced) > 0 {
+		<-synced
+	}
+	if !l.Begin() || !l.End(Outcome{Kind: Taken}) {
+		t.Fatal("nothing is ahead, and it is not the client's")
+	}
+	settleDown(j) // not in one group with what follows
+	if _, err := j.Append(t.Context(), write("lane", "y")); !errors.Is(err, ErrFull) {
+		t.Fatalf("%v, want ErrFull", err)
+	}
+	select {
+	case <-synced:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the end before it is not on disk")
+	}
+}
+
+// syncing tells of syncs of the log.
+type syncing chan struct{}
+
+func (s syncing) String() string { return "syncing" }
+
+func (s syncing) MaybeError(op errorfs.Op) error {
+	if isLog(op) && isSync(op) {
+		select {
+		case s <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
