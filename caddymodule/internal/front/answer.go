@@ -18,7 +18,6 @@ import (
 // notes are what the door itself wants to know of an answer's fields.
 type notes struct {
 	stream   bool
-	server   bool // there is such a field
 	report   admission.Report
 	listed   []string // in Connection
 	trailers []string // that are to come
@@ -37,8 +36,6 @@ func readNotes(fields []upstream.Field) notes {
 			buffering = f.Value
 		case "Incremental":
 			incremental = f.Value
-		case "Server":
-			n.server = true
 		case "Portner-Load":
 			agentWords(f.Value, &n.report)
 		case "Endpoint-Load-Metrics":
@@ -162,11 +159,7 @@ func (x *exchange) writeHead(w http.ResponseWriter, r *http.Request, d *delivery
 // does it, and returns them all.
 func (x *exchange) setFields(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer, n notes) http.Header {
 	h := w.Header()
-	if n.server && x.front.cfg.AmendAnswer == nil {
-		h["Server"] = nil // for the application's
-	} else {
-		delete(h, "Server")
-	}
+	delete(h, "Server")
 	values := make([]string, 0, len(a.Fields)+2) // one array for all that stand alone
 	set := func(h http.Header, name, value string) {
 		if h[name] != nil {
