@@ -52,7 +52,7 @@ func newConn(d *Direct, address string, plain net.Conn) *conn {
 		c.ours = turns && c.raw != nil
 	}
 	c.peek = func(fd uintptr) { c.quiet = quiet(fd) } // made once: it escapes
-	c.turn.visit = c.turn.over                        // the same
+	c.turn.visit = c.turnOver                         // the same
 	return c
 }
 
@@ -126,7 +126,7 @@ func (c *conn) fill() error {
 	if c.w == len(c.buf) {
 		c.buf = slices.Grow(c.buf, len(c.buf))[:2*len(c.buf)]
 	}
-	n, err := c.receive(c.buf[c.w:])
+	n, err := c.receive()
 	if c.w += n; n > 0 {
 		c.heard = true
 		return nil

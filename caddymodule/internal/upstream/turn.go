@@ -6,40 +6,33 @@ import "io"
 // visit to the runtime's poller: a read by itself, right behind the write, finds
 // nothing yet, and every request would pay for a system call in vain.
 type turn struct {
-	text   []byte // the request, until it is sent
-	out    []byte // what of it is still to be sent; empty: nothing
-	into   []byte // where the answer begins
-	n      int    // how much of it has come
-	err    error  // of reading
-	failed error  // of sending
-	visit  func(fd uintptr) (done bool)
+	text  []byte // the request, until it is sent
+	out   []byte // what of it is still to be sent; empty: nothing
+	n     int    // how much of the answer has come
+	err   error  // of reading it
+	visit func(fd uintptr) (done bool)
 }
 
-// receive reads into p, when all that is to be sent is sent. What a deadline or the
-// end of the connection kept from being sent is so until the next call.
-func (c *conn) receive(p []byte) (int, error) {
+// receive reads into the room in the buffer, when all that is to be sent is sent. What
+// a deadline or the end of the connection kept from being sent is so until the next
+// call.
+func (c *conn) receive() (int, error) {
 	t := &c.turn
-	if len(t.out) == 0 {
-		return c.Conn.Read(p)
+	if len(t.out) > 0 {
+		t.n, t.err = 0, nil
+		if err := c.raw.Read(t.visit); err != nil {
+			return 0, err
+		}
+		if len(t.out) == 0 {
+			return t.n, t.err
+		}
+		// The rest does not fit in what the kernel keeps for the application.
+		if _, err := c.Conn.Write(t.out); err != nil {
+			c.answer.upload = ended(err)
+		}
+		t.end()
 	}
-	t.into, t.n, t.err, t.failed = p, 0, nil, nil
-	err := c.raw.Read(t.visit)
-	t.into = nil
-	if t.failed != nil {
-		c.answer.upload = ended(t.failed)
-	}
-	switch {
-	case err != nil:
-		return 0, err
-	case len(t.out) == 0:
-		return t.n, t.err
-	}
-	// The rest does not fit in what the kernel keeps for the application.
-	if _, err := c.Conn.Write(t.out); err != nil {
-		c.answer.upload = ended(err)
-	}
-	t.end()
-	return c.Conn.Read(p)
+	return c.Conn.Read(c.buf[c.w:])
 }
 
 func (t *turn) begin(text []byte) { t.text, t.out = text, text }
@@ -52,15 +45,16 @@ func (t *turn) end() {
 	}
 }
 
-// over is a visit: the first one sends, and the others come when there is something
-// to read.
-func (t *turn) over(fd uintptr) (done bool) {
+// turnOver is a visit: the first one sends, and the others come when there is
+// something to read.
+func (c *conn) turnOver(fd uintptr) (done bool) {
+	t := &c.turn
 	if len(t.out) > 0 {
 		n, err := sendSome(fd, t.out)
 		t.out = t.out[n:]
 		switch {
 		case err != nil: // reading says why
-			t.failed = err
+			c.answer.upload = ended(err)
 			t.end()
 		case len(t.out) > 0:
 			return true
@@ -69,7 +63,7 @@ func (t *turn) over(fd uintptr) (done bool) {
 			return false
 		}
 	}
-	n, again, err := readSome(fd, t.into)
+	n, again, err := readSome(fd, c.buf[c.w:])
 	if again {
 		return false
 	}
