@@ -22,28 +22,36 @@ import (
 // It is told of plain HTTP/1.1 alone: nothing else can be answered cheaply. Safe
 // for concurrent use.
 type floods struct {
-	known atomic.Int32 // len(of), for those who look without the lock
+	known    atomic.Int32 // len(of), for those who look without the lock
+	clearing atomic.Bool  // those at the door are turned away, whoever they are
 
 	mu   sync.Mutex
 	tick time.Time             // mu; the counts of now began then
+	all  share                 // mu; counted while it is needed
 	of   map[netip.Addr]*flood // mu; at most maxFloods
 }
 
 // flood counts what came of the requests of one address, in this window and in the
 // one before.
 type flood struct {
-	refused, admitted, passed int
-	lastRefused, lastAdmitted int
+	refused, lastRefused int
+	share
+}
+
+// share is how many were let in, and how many were served.
+type share struct {
+	passed, served, lastServed int
 }
 
 const (
 	// floodWindow is long enough for a ratio and short enough to be over soon.
 	floodWindow = 250 * time.Millisecond
-	// floodRefused in a window is what nobody sends who heeds Retry-After.
-	floodRefused = 10
-	// choice is how many times more are let in than were admitted, and at least so
-	// many in a window.
-	choice, choiceAtLeast = 2, 2
+	// floodRefused in a window is what nobody sends who heeds Retry-After, and what a
+	// slow machine still sees of each of fifty who flood it.
+	floodRefused = 4
+	// choice is how many times more are let in than are served, and at least so many
+	// in a window.
+	choice, choiceAtLeast = 2, 1
 	// maxFloods bounds the memory. A crowd of more addresses than that is no flood
 	// that one could tell by its addresses.
 	maxFloods = 4096
@@ -52,7 +60,14 @@ const (
 // heard notes what became of a request.
 func (f *floods) heard(r *http.Request, x front.Exchange) {
 	shed := x.Shed()
-	if !shed && f.known.Load() == 0 || r.TLS != nil || r.ProtoMajor != 1 {
+	if !shed && (x.Verdict == "left" || f.known.Load() == 0 && !f.clearing.Load()) {
+		return
+	}
+	now := time.Now()
+	if !shed {
+		f.serve(now)
+	}
+	if r.TLS != nil || r.ProtoMajor != 1 {
 		return
 	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
@@ -62,7 +77,15 @@ func (f *floods) heard(r *http.Request, x front.Exchange) {
 	if err != nil {
 		return
 	}
-	f.count(at.Addr(), shed, time.Now())
+	f.count(at.Addr(), shed, now)
+}
+
+// serve counts one for all.
+func (f *floods) serve(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turnLocked(now)
+	f.all.served++
 }
 
 func (f *floods) count(addr netip.Addr, shed bool, now time.Time) {
@@ -84,7 +107,7 @@ func (f *floods) count(addr netip.Addr, shed bool, now time.Time) {
 	if shed {
 		known.refused++
 	} else {
-		known.admitted++
+		known.served++
 	}
 }
 
@@ -96,12 +119,14 @@ func (f *floods) turnLocked(now time.Time) {
 		return
 	}
 	f.tick = now
+	f.all.turn(late)
 	for addr, k := range f.of {
 		if k.refused == 0 || late > 2*floodWindow {
 			delete(f.of, addr)
 			continue
 		}
-		*k = flood{lastRefused: k.refused, lastAdmitted: k.admitted}
+		k.lastRefused, k.refused = k.refused, 0
+		k.turn(late)
 	}
 	f.known.Store(int32(len(f.of)))
 }
@@ -115,15 +140,43 @@ func (f *floods) turnsAway(addr netip.Addr, now time.Time) bool {
 	defer f.mu.Unlock()
 	f.turnLocked(now)
 	k := f.of[addr]
-	if k == nil || k.lastRefused < floodRefused || k.lastRefused < 3*k.lastAdmitted {
-		return false
-	}
-	k.passed++
-	if k.passed <= choice*k.lastAdmitted+choiceAtLeast {
+	if k == nil || !k.is() || k.letsIn() {
 		return false
 	}
 	k.refused++ // as it would have been inside
 	return true
+}
+
+// letsIn reports whether one is of use although those at the door are turned away: an
+// application that has nothing to do meanwhile is no help to those who come later.
+func (f *floods) letsIn(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turnLocked(now)
+	return f.all.letsIn()
+}
+
+// is reports whether it is one: as soon as so many were refused, and a window longer.
+func (k *flood) is() bool {
+	return k.refused >= max(floodRefused, 3*k.served) || k.lastRefused >= max(floodRefused, 3*k.lastServed)
+}
+
+// letsIn lets in so many that there is a choice. Those that have been served already
+// count as well as those of the window before: what was in vain must not stay so.
+func (s *share) letsIn() bool {
+	if s.passed >= choiceAtLeast+choice*max(s.served, s.lastServed) {
+		return false
+	}
+	s.passed++
+	return true
+}
+
+// turn begins a new window, so long after the last one began.
+func (s *share) turn(late time.Duration) {
+	if late > 2*floodWindow {
+		s.served = 0
+	}
+	*s = share{lastServed: s.served}
 }
 
 // addrOf is the address of a connection's other end.

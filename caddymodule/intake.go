@@ -28,16 +28,19 @@ import (
 // So between new connections in quick succession there is a look at the network;
 // who has stood at the door for too long is turned away for a fraction of what a
 // refusal costs inside, until those are gone (which is what CoDel does with a
-// standing queue, RFC 8289: drop from the front); and so are the programs of an
-// address of which dozens of requests are refused anyway.
+// standing queue, RFC 8289: drop from the front), and so are the programs of an
+// address of which dozens of requests are refused anyway; but for as many as the
+// applications have use for. And while people stand at the door there are rests, and
+// the kernel keeps few there: who cannot be looked at in time had better come again.
 type intake struct {
-	bell   bell
-	floods floods
+	bell    bell
+	floods  floods
+	backlog backlog
 
 	mu       sync.Mutex
 	done     time.Time // mu; when the last connection was seen to
 	row      int       // mu; connections in quick succession since the bell rang
-	clearing bool      // mu; those at the door are being turned away
+	away     int       // mu; turned away since the last rest
 	deferred time.Time // mu; when listening sockets were looked for
 	warned   time.Time // mu
 }
@@ -46,8 +49,9 @@ const (
 	// quickly one after another are connections that come faster than one a
 	// millisecond: no small site's visitors, and less than any machine can take.
 	quickly = time.Millisecond
-	// caughtUp: nobody was at the door when the last connection was done with. In a
-	// flood it is better then to let some gather than to get up for each of them.
+	// caughtUp: nobody was at the door when the last connection was done with, unless
+	// this one has stood there and it was us who were late. In a flood it is better then
+	// to let some gather than to get up for each of them.
 	caughtUp, gathering = 50 * time.Microsecond, time.Millisecond
 	// rowLength connections are accepted before the network is looked at. A refusal
 	// takes 0.1 ms, so an answer waits half a millisecond for that at the most.
@@ -58,6 +62,12 @@ const (
 	tooLong, fresh = 500 * time.Millisecond, 50 * time.Millisecond
 	// With TLS there is no way to say anything cheaply, so it must be worse.
 	tooLongTLS, freshTLS = 2 * time.Second, 500 * time.Millisecond
+
+	// Where people stand at the door, there is a rest after so many that were turned
+	// away. It leaves five thousand a second, and the processor to those who are served:
+	// whoever never sleeps is made to wait by the system's scheduler, for milliseconds,
+	// and the application with him.
+	restAfter, resting = 8, time.Millisecond
 )
 
 // door is this process's intake: its goroutines share the processors.
@@ -86,14 +96,13 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 	if state != http.StateNew {
 		return
 	}
-	pace := d.pace(time.Now())
+	now := time.Now()
+	d.backlog.taken(now)
+	pace := d.pace(now)
 	defer d.seenTo()
 	if pace.look {
 		d.bell.ring()
-		d.deferAccept(c, time.Now())
-	}
-	if pace.gather {
-		time.Sleep(gathering)
+		d.deferAccept(c, now)
 	}
 	if !pace.rush {
 		return
@@ -103,10 +112,21 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 		return
 	}
 	age, ok := standing(plain)
-	if ok && d.turnsAway(age, overTLS) || !overTLS && d.isFlood(c, plain) {
+	if pace.gather && age < fresh {
+		time.Sleep(gathering)
+	}
+	_, down := limits(overTLS)
+	late := ok && age > down
+	if late {
+		d.backlog.late(c, down, time.Now())
+	}
+	if ok && d.turnsAway(age, overTLS) && !d.floods.letsIn(time.Now()) || !overTLS && d.isFlood(c, plain) {
 		telemetry.TurnedAway()
 		d.warn(age)
 		turnAway(c, plain, overTLS)
+		if late {
+			d.rest()
+		}
 	}
 }
 
@@ -142,6 +162,20 @@ func (d *intake) pace(now time.Time) (p pace) {
 	return p
 }
 
+// rest is called for each one that was turned away.
+func (d *intake) rest() {
+	d.mu.Lock()
+	d.away++
+	due := d.away >= restAfter
+	if due {
+		d.away = 0
+	}
+	d.mu.Unlock()
+	if due {
+		time.Sleep(resting)
+	}
+}
+
 // seenTo notes that a connection is done with.
 func (d *intake) seenTo() {
 	d.mu.Lock()
@@ -170,19 +204,23 @@ func (d *intake) deferAccept(c net.Conn, now time.Time) {
 
 // turnsAway decides about a connection that has stood at the door so long.
 func (d *intake) turnsAway(age time.Duration, overTLS bool) bool {
-	most, down := tooLong, fresh
-	if overTLS {
-		most, down = tooLongTLS, freshTLS
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	most, down := limits(overTLS)
 	switch {
 	case age > most:
-		d.clearing = true
+		d.floods.clearing.Store(true)
 	case age <= down:
-		d.clearing = false
+		d.floods.clearing.Store(false)
 	}
-	return d.clearing && age > down
+	return age > down && d.floods.clearing.Load()
+}
+
+// limits are how long somebody may stand at the door at most, and down to what
+// those are turned away who come behind.
+func limits(overTLS bool) (most, down time.Duration) {
+	if overTLS {
+		return tooLongTLS, freshTLS
+	}
+	return tooLong, fresh
 }
 
 // warn says so once a minute.

@@ -50,13 +50,29 @@ func peek(c syscall.Conn, buf []byte) (n int) {
 // speak first in all that we serve. Who says nothing for a second is let in all
 // the same (tcp(7)).
 func deferAccept(port int) {
+	eachListening(port, func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1) })
+}
+
+// longest is what the machine allows (net.core.somaxconn): the kernel takes no more.
+const longest = 1 << 16
+
+// setBacklog says how many the kernel keeps until they are accepted. To listen once
+// more changes nothing else. Who comes to a full row is not answered, and his system
+// tries again after a second.
+func setBacklog(port, n int) {
+	eachListening(port, func(fd int) { unix.Listen(fd, n) })
+}
+
+// eachListening calls do for the sockets that listen on a port. If they cannot be
+// found, the flood only costs more.
+func eachListening(port int, do func(fd int)) {
 	sockets, err := listening()
 	if err != nil {
-		return // it only costs more
+		return
 	}
 	for _, s := range sockets {
 		if s.port == port {
-			unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
+			do(s.fd)
 		}
 	}
 }

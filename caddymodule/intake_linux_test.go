@@ -7,11 +7,15 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/portner/portner/caddymodule/internal/front"
 )
 
 // waiting is a connection at the door: it has sent its request, and nobody has
@@ -43,6 +47,9 @@ func waiting(t *testing.T, atLeast time.Duration) (client, server net.Conn) {
 func TestWhoStandsAtTheDoorForTooLongIsTurnedAway(t *testing.T) {
 	d := &intake{done: time.Now().Add(time.Hour)} // all come in quick succession
 	client, server := waiting(t, tooLong+10*time.Millisecond)
+	d.floods.all.passed = choiceAtLeast // as many as are of use are inside
+	d.floods.tick = time.Now().Add(time.Hour)
+	client.SetDeadline(time.Now().Add(10 * time.Second))
 	d.changed(server, http.StateNew)
 	res, err := http.ReadResponse(bufio.NewReader(client), nil)
 	if err != nil {
@@ -89,6 +96,140 @@ func TestClearingGoesOnUntilTheNextAreFresh(t *testing.T) {
 			t.Errorf("%v, TLS %v: turned away %v", c.age, c.tls, got)
 		}
 	}
+}
+
+// TestClearingLeavesTheApplicationSomethingToDo: or it is idle while all who could
+// have been served are sent home.
+func TestClearingLeavesTheApplicationSomethingToDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // all in one window
+		d := new(intake)
+		d.turnsAway(tooLong+1, false)
+		let := func() (n int) {
+			for range 1000 {
+				if d.floods.letsIn(time.Now()) {
+					n++
+				}
+			}
+			return n
+		}
+		if n := let(); n != choiceAtLeast {
+			t.Errorf("%d were let in before anybody was served, want %d", n, choiceAtLeast)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		for range 5 {
+			d.floods.heard(r, front.Exchange{Verdict: "ok"})
+			d.floods.heard(r, front.Exchange{Verdict: "left"})
+			d.floods.heard(r, front.Exchange{Verdict: "queue-full"})
+		}
+		if n := let(); n != choice*5 {
+			t.Errorf("%d more were let in when five were served, want %d", n, choice*5)
+		}
+	})
+}
+
+// TestDoorRestsWhilePeopleStandAtIt: those who are served need the processor too.
+func TestDoorRestsWhilePeopleStandAtIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, began := new(intake), time.Now()
+		for range 10 * restAfter {
+			d.rest()
+		}
+		if took := time.Since(began); took != 10*resting {
+			t.Errorf("it rested for %v, want %v", took, 10*resting)
+		}
+	})
+}
+
+// rowOf is how many the kernel keeps for a listener at the most (tcp_info of a
+// listening socket).
+func rowOf(t *testing.T, l net.Listener) (most int) {
+	t.Helper()
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			t.Fatal(err)
+		}
+		most = int(info.Sacked)
+	})
+	return most
+}
+
+func TestRowAtTheDoorIsShortWhilePeopleStandThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+
+	usual, now := rowOf(t, l), time.Now()
+	if usual <= shortest {
+		t.Fatalf("the machine allows %d (net.core.somaxconn): a row cannot be shortened here", usual)
+	}
+	var b backlog
+	b.late(c, fresh, now)
+	if most := rowOf(t, l); most != shortest {
+		t.Errorf("the row is %d long, want %d", most, shortest)
+	}
+	if ports := b.quiet(now.Add(shortFor - 1)); ports != nil {
+		t.Errorf("it is long again while somebody has just stood there: %v", ports)
+	}
+	b.stood = now.Add(-shortFor)
+	b.relax()
+	if most := rowOf(t, l); most != usual {
+		t.Errorf("the row is %d long when nobody stands there any more, want %d", most, usual)
+	}
+}
+
+// TestRowIsAsLongAsItIsQuick: a fast machine takes in more in the same time.
+func TestRowIsAsLongAsItIsQuick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // for its timer, which must not fire
+		var b backlog
+		now := time.Now()
+		take := func(n int) { // in a tenth of a second
+			for range n {
+				now = now.Add(100 * time.Millisecond / time.Duration(n))
+				b.taken(now)
+			}
+		}
+		for _, step := range []struct {
+			n, want int
+			changed bool
+			later   time.Duration
+		}{
+			{1000, 500, true, 0},
+			{2500, 500, false, 0},                    // too soon to say
+			{1500, 500, false, cutEvery},             // much the same
+			{2500, 1250, true, cutEvery},             //
+			{1, shortest, true, cutEvery},            //
+			{1, shortest, false, cutEvery},           //
+			{1, shortest, true, deferEvery},          // there may be new sockets
+			{100_000, 50_000, true, 2 * time.Minute}, //
+		} {
+			now = now.Add(step.later)
+			take(step.n)
+			take(step.n)
+			if most, changed := b.cut(80, fresh, now); most < step.want*95/100 || most > step.want*105/100 || changed != step.changed {
+				t.Errorf("%+v: %d, changed: %v", step, most, changed)
+			}
+		}
+		b.quiet(now.Add(2 * shortFor))
+		b.stood = time.Now().Add(-shortFor)
+		synctest.Wait()
+	})
 }
 
 func TestTurningAwayOverTLSHangsUp(t *testing.T) {
@@ -185,9 +326,6 @@ func TestFloodIsLetInAsFarAsItIsOfUse(t *testing.T) {
 		f.count(polite, false, now)
 		f.count(polite, true, now)
 	}
-	if f.turnsAway(flooding, now) {
-		t.Error("turned away before the window was over")
-	}
 	now = now.Add(floodWindow)
 	let := 0
 	for range 1000 {
@@ -203,6 +341,26 @@ func TestFloodIsLetInAsFarAsItIsOfUse(t *testing.T) {
 	}
 	if now = now.Add(3 * floodWindow); f.turnsAway(flooding, now) || f.known.Load() != 0 {
 		t.Error("it is not forgotten")
+	}
+}
+
+// TestFloodIsSeenAtOnce: a machine that gets through few of them must see it too.
+func TestFloodIsSeenAtOnce(t *testing.T) {
+	var f floods
+	addr, now := netip.MustParseAddr("192.0.2.1"), time.Now()
+	for n := range floodRefused {
+		if f.turnsAway(addr, now) {
+			t.Fatalf("turned away after %d refusals", n)
+		}
+		f.count(addr, true, now)
+	}
+	for range choiceAtLeast {
+		if f.turnsAway(addr, now) {
+			t.Error("none is let in")
+		}
+	}
+	if !f.turnsAway(addr, now) {
+		t.Error("it is let in")
 	}
 }
 
