@@ -154,6 +154,7 @@ func (d *intake) pace(now time.Time) (p pace) {
 	since := now.Sub(d.done)
 	if p.rush = since <= quickly; !p.rush {
 		d.row = 0
+		d.floods.clearing.Store(false) // nobody was at the door
 	}
 	p.gather = p.rush && since > caughtUp && d.floods.known.Load() > 0
 	if d.row++; d.row == rowLength {

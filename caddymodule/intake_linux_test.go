@@ -232,6 +232,22 @@ func TestRowIsAsLongAsItIsQuick(t *testing.T) {
 	})
 }
 
+// TestClearingEndsWithTheRush: what was too much once says nothing of the next time.
+func TestClearingEndsWithTheRush(t *testing.T) {
+	d, now := new(intake), time.Now()
+	d.turnsAway(tooLong+1, false)
+	for _, c := range []struct {
+		since   time.Duration
+		refused bool
+	}{{quickly, true}, {quickly + 1, false}} {
+		d.done = now.Add(-c.since)
+		d.pace(now)
+		if got := d.turnsAway(tooLong/2, false); got != c.refused {
+			t.Errorf("%v after another: turned away %v", c.since, got)
+		}
+	}
+}
+
 func TestTurningAwayOverTLSHangsUp(t *testing.T) {
 	client, server := waiting(t, 0)
 	c := tls.Server(server, &tls.Config{})
