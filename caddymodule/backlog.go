@@ -43,9 +43,9 @@ func (b *backlog) taken(now time.Time) {
 	b.speed.count(now)
 }
 
-// late notes that c has stood there for longer than it should have.
-func (b *backlog) late(c net.Conn, should time.Duration, now time.Time) {
-	at, ok := c.LocalAddr().(*net.TCPAddr)
+// late notes that a connection to addr has stood there for longer than it should have.
+func (b *backlog) late(addr net.Addr, should time.Duration, now time.Time) {
+	at, ok := addr.(*net.TCPAddr)
 	if !ok {
 		return
 	}

@@ -19,8 +19,8 @@ import (
 // it. Fairness is not its business: from each address so many are let in that
 // admission still has more than twice as many to choose from as it takes.
 //
-// It is told of plain HTTP/1.1 alone: nothing else can be answered cheaply. Safe
-// for concurrent use.
+// It knows those of plain HTTP/1.1 alone, and counts for all together besides. Safe for
+// concurrent use.
 type floods struct {
 	known    atomic.Int32 // len(of), for those who look without the lock
 	clearing atomic.Bool  // those at the door are turned away, whoever they are
@@ -63,38 +63,32 @@ func (f *floods) heard(r *http.Request, x front.Exchange) {
 	if !shed && (x.Verdict == "left" || f.known.Load() == 0 && !f.clearing.Load()) {
 		return
 	}
-	now := time.Now()
-	if !shed {
-		f.serve(now)
-	}
+	f.count(floodAddr(r), shed, time.Now())
+}
+
+// floodAddr is the address that a request may be a flood's of; not valid: of none.
+func floodAddr(r *http.Request) netip.Addr {
 	if r.TLS != nil || r.ProtoMajor != 1 {
-		return
+		return netip.Addr{} // nothing else can be answered cheaply
 	}
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
-		return // it speaks for many
+		return netip.Addr{} // it speaks for many
 	}
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return
-	}
-	f.count(at.Addr(), shed, now)
+	at, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return at.Addr()
 }
 
-// serve counts one for all.
-func (f *floods) serve(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.turnLocked(now)
-	f.all.served++
-}
-
+// count counts for all, and for an address that is valid.
 func (f *floods) count(addr netip.Addr, shed bool, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.turnLocked(now)
+	if !shed {
+		f.all.served++
+	}
 	known := f.of[addr]
 	if known == nil {
-		if !shed || len(f.of) >= maxFloods {
+		if !shed || !addr.IsValid() || len(f.of) >= maxFloods {
 			return
 		}
 		if f.of == nil {

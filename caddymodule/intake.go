@@ -118,7 +118,7 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 	_, down := limits(overTLS)
 	late := ok && age > down
 	if late {
-		d.backlog.late(c, down, time.Now())
+		d.backlog.late(c.LocalAddr(), down, time.Now())
 	}
 	if ok && d.turnsAway(age, overTLS) && !d.floods.letsIn(time.Now()) || !overTLS && d.isFlood(c, plain) {
 		telemetry.TurnedAway()
@@ -163,7 +163,7 @@ func (d *intake) pace(now time.Time) (p pace) {
 	return p
 }
 
-// rest is called for each one that was turned away.
+// rest is called for each one that was turned away while people stand at the door.
 func (d *intake) rest() {
 	d.mu.Lock()
 	d.away++

@@ -159,39 +159,34 @@ func rowOf(t *testing.T, l net.Listener) (most int) {
 }
 
 func TestRowAtTheDoorIsShortWhilePeopleStandThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-
-	usual, now := rowOf(t, l), time.Now()
-	if usual <= shortest {
-		t.Fatalf("the machine allows %d (net.core.somaxconn): a row cannot be shortened here", usual)
-	}
-	var b backlog
-	b.late(c, fresh, now)
-	if most := rowOf(t, l); most != shortest {
-		t.Errorf("the row is %d long, want %d", most, shortest)
-	}
-	if ports := b.quiet(now.Add(shortFor - 1)); ports != nil {
-		t.Errorf("it is long again while somebody has just stood there: %v", ports)
-	}
-	b.stood = now.Add(-shortFor)
-	b.relax()
-	if most := rowOf(t, l); most != usual {
-		t.Errorf("the row is %d long when nobody stands there any more, want %d", most, usual)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		usual := rowOf(t, l)
+		if usual <= shortest {
+			t.Fatalf("the machine allows %d (net.core.somaxconn): a row cannot be shortened here", usual)
+		}
+		var b backlog
+		b.late(l.Addr(), fresh, time.Now())
+		if most := rowOf(t, l); most != shortest {
+			t.Errorf("the row is %d long, want %d", most, shortest)
+		}
+		time.Sleep(shortFor - 1)
+		b.late(l.Addr(), fresh, time.Now())
+		time.Sleep(shortFor - 1)
+		synctest.Wait()
+		if most := rowOf(t, l); most != shortest {
+			t.Errorf("the row is %d long while somebody has just stood there, want %d", most, shortest)
+		}
+		time.Sleep(1 * time.Nanosecond)
+		synctest.Wait()
+		if most := rowOf(t, l); most != usual {
+			t.Errorf("the row is %d long when nobody stands there any more, want %d", most, usual)
+		}
+	})
 }
 
 // TestRowIsAsLongAsItIsQuick: a fast machine takes in more in the same time.
@@ -226,9 +221,6 @@ func TestRowIsAsLongAsItIsQuick(t *testing.T) {
 				t.Errorf("%+v: %d, changed: %v", step, most, changed)
 			}
 		}
-		b.quiet(now.Add(2 * shortFor))
-		b.stood = time.Now().Add(-shortFor)
-		synctest.Wait()
 	})
 }
 
