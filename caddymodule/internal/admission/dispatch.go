@@ -28,6 +28,13 @@ func (q *Queue) dispatchLocked(now time.Time) {
 	if t := q.sheddableLocked(now); t != nil && q.standing.drop(now, q.costs.typical) {
 		q.refuseLocked(t, ErrShed)
 	}
+	// The runtime runs next whom it was told of last: not who was dropped, while the
+	// application waits for the others.
+	for i, t := range q.granted {
+		t.end()
+		q.granted[i] = nil
+	}
+	q.granted = q.granted[:0]
 	q.wakeLocked()
 }
 
@@ -217,7 +224,7 @@ func (q *Queue) mayLocked(r *route, now time.Time) bool {
 
 func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 	t.slot = q.claimLocked(u, t, now)
-	t.end()
+	q.granted = append(q.granted, t)
 }
 
 // claimLocked is the only place where a slot comes into being.

@@ -43,6 +43,7 @@ type Queue struct {
 	released    time.Time     // mu; when held ended last
 	turn        int           // mu; where ties among upstreams begin
 	waking      bool          // mu; a timer will dispatch
+	granted     []*ticket     // mu; by the dispatch that runs; they are to be told
 
 	costs    costs    // mu
 	standing standing // mu
