@@ -113,10 +113,13 @@ func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *deliver
 		trailer := a.Trailer
 		if a.Last() { // nothing writes into an answer whose connection is gone
 			d.end(0) // Werkzeug takes nobody else until we close, for up to 10 ms
+			x.front.goAhead()
 		}
 		x.writeHead(w, r, d, a, n)
-		d.end(0)
-		x.front.goAhead()
+		if !a.Last() {
+			d.end(0)
+			x.front.goAhead()
+		}
 		return x.write(w, body, trailer)
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		x.failure = err

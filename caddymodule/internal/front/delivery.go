@@ -40,8 +40,8 @@ type delivery struct {
 
 // line is the connection of one exchange.
 type line interface {
-	Abort() // ends it, from any goroutine
-	Close() // gives it back; called once
+	Abort()                 // ends it, from any goroutine
+	Part() (rest io.Closer) // gives it back, but for what can be closed later; called once
 }
 
 // deliver takes the slot of the exchange over for a round trip that begins now.
@@ -136,7 +136,9 @@ func (d *delivery) end(quarantine time.Duration) {
 		quarantine = abandonQuarantine
 	}
 	if d.line != nil {
-		d.line.Close()
+		if rest := d.line.Part(); rest != nil {
+			defer rest.Close()
+		}
 	}
 	d.body.release()
 	switch {
@@ -231,4 +233,8 @@ func streams(h http.Header) bool {
 type cancelling context.CancelFunc
 
 func (c cancelling) Abort() { c() }
-func (c cancelling) Close() { c() }
+
+func (c cancelling) Part() io.Closer {
+	c()
+	return nil
+}

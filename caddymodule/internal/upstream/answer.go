@@ -285,16 +285,31 @@ func (a *Answer) trailerField(line []byte) error {
 // its end and the application goes on; else it is closed. The answer must not be
 // used after it.
 func (a *Answer) Close() {
+	if rest := a.Part(); rest != nil {
+		rest.Close()
+	}
+}
+
+// Part does what Close does, but where the application does not wait for the end of a
+// connection that has had its last answer, closing it is left to the caller: it takes as
+// long as sending a request, and the next one should not wait for it.
+func (a *Answer) Part() (rest io.Closer) {
 	again := a.state == bodyNone && !a.close
+	waited := a.state != bodyNone || a.drains && !a.conn.last
 	if a.upload != nil {
 		select {
 		case <-a.upload.done:
 			again = again && a.upload.err == nil
 		default:
-			again = false // the rest of the body would be taken for a request
+			again, waited = false, true // the rest of the body would be taken for a request
 		}
 	}
-	a.conn.done(again)
+	rest = a.conn.done(again)
+	if rest != nil && waited {
+		rest.Close()
+		return nil
+	}
+	return rest
 }
 
 // Abort closes the connection: whoever reads gets an error. It may be called at

@@ -98,23 +98,23 @@ func (c *conn) setDeadline(t time.Time) {
 // epoch is what deadlines are counted from, by a clock that nobody sets.
 var epoch = time.Now()
 
-// done ends an exchange.
-func (c *conn) done(again bool) {
+// done ends an exchange. What it returns is not kept, and to be closed; nil: it is.
+func (c *conn) done(again bool) io.Closer {
 	c.answer.upload = nil
 	c.turn.end()
 	if !again || c.r != c.w || c.aborted.Load() {
-		c.Conn.Close()
 		if c.answer.Status >= 200 {
 			c.direct.learn(c.address, c.answer.drains)
 		}
 		c.direct.give(c.address, nil)
-		return
+		return c.Conn
 	}
 	if cap(c.buf) > readSize {
 		c.buf = make([]byte, readSize)
 	}
 	c.r, c.w = 0, 0
 	c.direct.give(c.address, c)
+	return nil
 }
 
 // fill reads more into the buffer, which grows up to a head's size.

@@ -108,6 +108,50 @@ func TestApplicationThatReadsToOurEndIsNotKeptWaiting(t *testing.T) {
 	}
 }
 
+// TestConnectionIsClosedLaterWhereNobodyWaitsForIt: a slot and a connection are back
+// before that.
+func TestConnectionIsClosedLaterWhereNobodyWaitsForIt(t *testing.T) {
+	const werkzeug = "HTTP/1.0 200 OK\r\nServer: Werkzeug/3.1.3\r\nContent-Length: 2\r\n\r\nok"
+	for _, c := range []struct {
+		name, says string
+		last       bool // it was told that nothing follows the request
+		later      bool
+		kept       int
+	}{
+		{"it keeps connections", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, false, 1},
+		{"it ends them", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", false, true, 0},
+		{"it reads to our end", werkzeug, false, false, 0},
+		{"it has read to our end", werkzeug, true, true, 0},
+		{"its answer breaks off", "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok", false, false, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newApplication(t, func(conn net.Conn, r *bufio.Reader) {
+				readRequest(r)
+				io.WriteString(conn, c.says)
+			})
+			d := newDirect(t, DirectConfig{})
+			answer := a.begin(d)
+			answer.conn.last = c.last
+			if err := answer.Head(); err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, answer)
+			rest := answer.Part()
+			if (rest != nil) != c.later {
+				t.Errorf("left to be closed: %v", rest)
+			}
+			if rest != nil {
+				if err := rest.Close(); err != nil {
+					t.Errorf("closed before: %v", err)
+				}
+			}
+			if busy, idle := d.stocks[a.address].busy, d.Idle(); busy != 0 || idle != c.kept {
+				t.Errorf("%d busy, %d kept", busy, idle)
+			}
+		})
+	}
+}
+
 // TestReadyConnectionsAreUsedInTheirOrder: an application with a single thread has
 // taken the first, and reads from no other.
 func TestReadyConnectionsAreUsedInTheirOrder(t *testing.T) {
