@@ -43,6 +43,13 @@ func (b *backlog) taken(now time.Time) {
 	b.speed.count(now)
 }
 
+// apart is how long it is from one connection to the next.
+func (b *backlog) apart() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Duration(float64(time.Second) / max(b.speed.perSecond, 1))
+}
+
 // late notes that a connection to addr has stood there for longer than it should have.
 func (b *backlog) late(addr net.Addr, should time.Duration, now time.Time) {
 	at, ok := addr.(*net.TCPAddr)

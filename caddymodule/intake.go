@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,8 @@ type intake struct {
 	bell    bell
 	floods  floods
 	backlog backlog
+	sent    chan struct{} // whoever gathers is told of a request that goes to an application; may be nil
+	crowded atomic.Bool   // others waited for the application when the last one went
 
 	mu       sync.Mutex
 	done     time.Time // mu; when the last connection was seen to
@@ -53,6 +56,11 @@ const (
 	// this one has stood there and it was us who were late. In a flood it is better then
 	// to let some gather than to get up for each of them.
 	caughtUp, gathering = 50 * time.Microsecond, time.Millisecond
+	// gatherMost bounds how long they gather until a request goes to an application on
+	// which others wait: then that is busy for a while, and we may be. What it has
+	// answered would stand behind those who have gathered. gatherFew is how many more
+	// may come until then.
+	gatherMost, gatherFew = 10 * time.Millisecond, 8
 	// rowLength connections are accepted before the network is looked at. A refusal
 	// takes 0.1 ms, so an answer waits half a millisecond for that at the most.
 	rowLength = 4
@@ -71,7 +79,7 @@ const (
 )
 
 // door is this process's intake: its goroutines share the processors.
-var door = new(intake)
+var door = &intake{sent: make(chan struct{})}
 
 // guard makes the server of the handler that is being provisioned ask door.
 func (a *App) guard(ctx caddy.Context) {
@@ -113,7 +121,7 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 	}
 	age, ok := standing(plain)
 	if pace.gather && age < fresh {
-		time.Sleep(gathering)
+		d.gather()
 	}
 	_, down := limits(overTLS)
 	late := ok && age > down
@@ -161,6 +169,32 @@ func (d *intake) pace(now time.Time) (p pace) {
 		p.look, d.row = true, 0
 	}
 	return p
+}
+
+// gather lets some gather at the door, but not many: where they come faster than two
+// in a millisecond there is no time for more.
+func (d *intake) gather() {
+	time.Sleep(gathering)
+	apart := d.backlog.apart()
+	if 2*apart < gathering || !d.crowded.Load() {
+		return
+	}
+	most := time.NewTimer(min(gatherFew*apart, gatherMost) - gathering)
+	defer most.Stop()
+	select {
+	case <-d.sent:
+	case <-most.C:
+	}
+}
+
+// sends notes that the goroutine that calls it is about to send a request to an
+// application, and whether others wait for that.
+func (d *intake) sends(crowded bool) {
+	d.crowded.Store(crowded)
+	select {
+	case d.sent <- struct{}{}:
+	default:
+	}
 }
 
 // rest is called for each one that was turned away while people stand at the door.

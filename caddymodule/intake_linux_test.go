@@ -302,6 +302,42 @@ func TestFloodGathersWhereNobodyElseIsAtTheDoor(t *testing.T) {
 	}
 }
 
+// TestThoseWhoGatherComeWhenTheApplicationIsBusy: as soon as it has got a request, and
+// after a while all the same; not while it has nothing else to do, nor where too many
+// would gather.
+func TestThoseWhoGatherComeWhenTheApplicationIsBusy(t *testing.T) {
+	const soon = 3 * time.Millisecond
+	for _, c := range []struct {
+		name      string
+		perSecond float64
+		crowded   bool
+		sends     bool
+		takes     time.Duration
+	}{
+		{"sent", 1000, true, true, soon},
+		{"nothing sent", 1000, true, false, 8 * time.Millisecond},
+		{"nothing sent, few come", 100, true, false, gatherMost},
+		{"it is idle soon", 1000, false, false, gathering},
+		{"too many come", 2001, true, false, gathering},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &intake{sent: make(chan struct{})}
+				d.backlog.speed.perSecond = c.perSecond
+				d.sends(c.crowded)
+				begun := time.Now()
+				if c.sends {
+					time.AfterFunc(soon, func() { d.sends(true) })
+				}
+				d.gather()
+				if took := time.Since(begun); took != c.takes {
+					t.Errorf("%v, want %v", took, c.takes)
+				}
+			})
+		})
+	}
+}
+
 func TestKernelKeepsTheSilent(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -75,7 +75,10 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 
 		Journaling: h.journaling(ctx),
 
-		Claimed: placeholders,
+		Claimed: func(r *http.Request, x *front.Exchange) {
+			placeholders(r, x)
+			door.sends(h.pool.queue.Crowded())
+		},
 
 		Detach:    detach,
 		Unreached: unreached,
