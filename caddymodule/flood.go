@@ -27,6 +27,8 @@ type floods struct {
 
 	mu   sync.Mutex
 	tick time.Time             // mu; the counts of now began then
+	came arrivals              // mu; while there is a flood
+	last arrivals              // mu; in the window before
 	all  share                 // mu; counted while it is needed
 	of   map[netip.Addr]*flood // mu; at most maxFloods
 }
@@ -43,6 +45,10 @@ type share struct {
 	passed, served, lastServed int
 }
 
+// arrivals are connections in a window, and those of them whose address has had
+// nothing refused.
+type arrivals struct{ all, strangers int }
+
 const (
 	// floodWindow is long enough for a ratio and short enough to be over soon.
 	floodWindow = 250 * time.Millisecond
@@ -52,6 +58,8 @@ const (
 	// choice is how many times more are let in than are served, and at least so many
 	// in a window.
 	choice, choiceAtLeast = 2, 1
+	// someStrangers among so many is what a flood of addresses has by chance.
+	someStrangers = 16
 	// maxFloods bounds the memory. A crowd of more addresses than that is no flood
 	// that one could tell by its addresses.
 	maxFloods = 4096
@@ -114,6 +122,10 @@ func (f *floods) turnLocked(now time.Time) {
 	}
 	f.tick = now
 	f.all.turn(late)
+	f.came, f.last = arrivals{}, f.came
+	if late > 2*floodWindow {
+		f.last = arrivals{}
+	}
 	for addr, k := range f.of {
 		if k.refused == 0 || late > 2*floodWindow {
 			delete(f.of, addr)
@@ -134,11 +146,25 @@ func (f *floods) turnsAway(addr netip.Addr, now time.Time) bool {
 	defer f.mu.Unlock()
 	f.turnLocked(now)
 	k := f.of[addr]
+	f.came.all++
+	if k == nil {
+		f.came.strangers++
+	}
 	if k == nil || !k.is() || k.letsIn() {
 		return false
 	}
 	k.refused++ // as it would have been inside
 	return true
+}
+
+// alone reports whether hardly anybody comes but those who are refused: nobody else has
+// to wait for what is good for all of them.
+func (f *floods) alone(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turnLocked(now)
+	all, strangers := f.came.all+f.last.all, f.came.strangers+f.last.strangers
+	return all > someStrangers*strangers
 }
 
 // letsIn reports whether one is of use although those at the door are turned away: an

@@ -172,11 +172,12 @@ func (d *intake) pace(now time.Time) (p pace) {
 }
 
 // gather lets some gather at the door, but not many: where they come faster than two
-// in a millisecond there is no time for more.
+// in a millisecond there is no time for more. Nor is it for long where others come who
+// are served as they come.
 func (d *intake) gather() {
 	time.Sleep(gathering)
 	apart := d.backlog.apart()
-	if 2*apart < gathering || !d.crowded.Load() {
+	if 2*apart < gathering || !d.crowded.Load() || !d.floods.alone(time.Now()) {
 		return
 	}
 	most := time.NewTimer(min(gatherFew*apart, gatherMost) - gathering)

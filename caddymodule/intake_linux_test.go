@@ -304,26 +304,29 @@ func TestFloodGathersWhereNobodyElseIsAtTheDoor(t *testing.T) {
 
 // TestThoseWhoGatherComeWhenTheApplicationIsBusy: as soon as it has got a request, and
 // after a while all the same; not while it has nothing else to do, nor where too many
-// would gather.
+// would gather, or others would.
 func TestThoseWhoGatherComeWhenTheApplicationIsBusy(t *testing.T) {
 	const soon = 3 * time.Millisecond
 	for _, c := range []struct {
 		name      string
 		perSecond float64
 		crowded   bool
+		strangers int // of a hundred
 		sends     bool
 		takes     time.Duration
 	}{
-		{"sent", 1000, true, true, soon},
-		{"nothing sent", 1000, true, false, 8 * time.Millisecond},
-		{"nothing sent, few come", 100, true, false, gatherMost},
-		{"it is idle soon", 1000, false, false, gathering},
-		{"too many come", 2001, true, false, gathering},
+		{"sent", 1000, true, 6, true, soon},
+		{"nothing sent", 1000, true, 0, false, 8 * time.Millisecond},
+		{"nothing sent, few come", 100, true, 0, false, gatherMost},
+		{"it is idle soon", 1000, false, 0, false, gathering},
+		{"too many come", 2001, true, 0, false, gathering},
+		{"others come", 1000, true, 7, false, gathering},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &intake{sent: make(chan struct{})}
 				d.backlog.speed.perSecond = c.perSecond
+				d.floods.tick, d.floods.came = time.Now(), arrivals{all: 100, strangers: c.strangers}
 				d.sends(c.crowded)
 				begun := time.Now()
 				if c.sends {
@@ -354,6 +357,39 @@ func TestKernelKeepsTheSilent(t *testing.T) {
 			t.Errorf("%d, %v", n, err)
 		}
 	})
+}
+
+// TestStrangersAreSeenInAFlood: for two windows.
+func TestStrangersAreSeenInAFlood(t *testing.T) {
+	var f floods
+	flooding, polite := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	now := time.Now()
+	refusing := func(n int) {
+		for range n {
+			f.count(flooding, true, now)
+			f.turnsAway(flooding, now)
+		}
+	}
+	expect := func(when string, alone bool) {
+		t.Helper()
+		if got := f.alone(now); got != alone {
+			t.Errorf("%s: alone: %v", when, got)
+		}
+	}
+	expect("nobody comes", false)
+	refusing(100)
+	expect("a flood", true)
+	for range 10 {
+		f.turnsAway(polite, now)
+	}
+	expect("others come", false)
+	for _, alone := range []bool{false, true} {
+		now = now.Add(floodWindow)
+		refusing(50)
+		expect("no more", alone)
+	}
+	now = now.Add(3 * floodWindow)
+	expect("nobody comes any more", false)
 }
 
 // TestFloodIsLetInAsFarAsItIsOfUse: programs of an address that is refused by the
