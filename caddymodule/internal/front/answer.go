@@ -111,14 +111,13 @@ func (x *exchange) copyAnswer(w http.ResponseWriter, r *http.Request, d *deliver
 	switch {
 	case err == io.EOF:
 		trailer := a.Trailer
-		if a.Last() { // nothing writes into an answer whose connection is gone
-			d.end(0) // Werkzeug takes nobody else until we close, for up to 10 ms
-			x.front.goAhead()
+		last := a.Last()
+		if last { // nothing writes into an answer whose connection is gone
+			d.handOn() // Werkzeug takes nobody else until we close, for up to 10 ms
 		}
 		x.writeHead(w, r, d, a, n)
-		if !a.Last() {
-			d.end(0)
-			x.front.goAhead()
+		if !last {
+			d.handOn()
 		}
 		return x.write(w, body, trailer)
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):

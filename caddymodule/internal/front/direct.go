@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -133,14 +132,6 @@ func (x *exchange) head(w http.ResponseWriter, r *http.Request, d *delivery, a *
 		}
 	}
 	return false, nil
-}
-
-// goAhead lets who has just got the slot begin before this goroutine writes to its
-// own client: the application is idle until then.
-func (f *Front) goAhead() {
-	if f.queue.Crowded() {
-		runtime.Gosched()
-	}
 }
 
 // later is the time d after t; never, where there is no d.
