@@ -4,6 +4,7 @@ import "time"
 
 // dispatchLocked grants while there is somebody who may go.
 func (q *Queue) dispatchLocked(now time.Time) {
+	defer q.tellLocked() // also when a selection policy panics
 	for _, u := range q.upstreams {
 		u.climb(1+int(now.Sub(q.released)/rampStep), true)
 		if u.probes == 0 && !now.Before(u.probeNext) {
@@ -28,14 +29,17 @@ func (q *Queue) dispatchLocked(now time.Time) {
 	if t := q.sheddableLocked(now); t != nil && q.standing.drop(now, q.costs.typical) {
 		q.refuseLocked(t, ErrShed)
 	}
-	// The runtime runs next whom it was told of last: not who was dropped, while the
-	// application waits for the others.
+	q.wakeLocked()
+}
+
+// tellLocked tells those who were granted. The runtime runs next whom it was told of
+// last: not who was dropped, while the application waits for the others.
+func (q *Queue) tellLocked() {
 	for i, t := range q.granted {
 		t.end()
 		q.granted[i] = nil
 	}
 	q.granted = q.granted[:0]
-	q.wakeLocked()
 }
 
 const (

@@ -210,9 +210,7 @@ func (q *Queue) Admit(ctx context.Context, ask Ask) (*Slot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	q.mu.Lock()
-	t, slot, err := q.arriveLocked(ask)
-	q.mu.Unlock()
+	t, slot, err := q.arrive(ask)
 	if t == nil {
 		return slot, err
 	}
@@ -253,6 +251,12 @@ func (q *Queue) ticketLocked() *ticket {
 	t := q.spare[last]
 	q.spare = q.spare[:last]
 	return t
+}
+
+func (q *Queue) arrive(ask Ask) (*ticket, *Slot, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock() // also when a selection policy panics
+	return q.arriveLocked(ask)
 }
 
 // arriveLocked grants at once, refuses at once (ticket nil), or queues.

@@ -410,6 +410,56 @@ func TestChooseSeesOnlyUpstreamsWithAFreeSlot(t *testing.T) {
 	}
 }
 
+// TestPanicOfAPolicyIsNobodyElses: the queue goes on, and who was granted before has
+// his slot.
+func TestPanicOfAPolicyIsNobodyElses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 1}, 1)
+		busy := mustAdmit(t, q, Ask{})
+		broken := true
+		ask := Ask{Choose: func(keys []string) string {
+			if broken {
+				panic("policy")
+			}
+			return keys[0]
+		}}
+		out := make(chan outcome, 2)
+		arrive(t.Context(), q, "one", Ask{}, out)
+		arrive(t.Context(), q, "two", ask, out)
+		mustPanic(t, func() { q.Apply(Config{Limit: 3}, []Target{{Key: "a"}}) })
+		synctest.Wait()
+		select {
+		case got := <-out:
+			if got.name != "one" || got.err != nil {
+				t.Fatalf("got %+v", got)
+			}
+		default:
+			t.Fatal("who was granted was not told")
+		}
+		q.SetReady("a", false)
+		broken = false
+		q.SetReady("a", true)
+		if got := <-out; got.name != "two" || got.err != nil {
+			t.Fatalf("got %+v", got)
+		}
+		busy.Release()
+		broken = true
+		mustPanic(t, func() { q.Admit(t.Context(), ask) })
+		broken = false
+		mustAdmit(t, q, ask)
+	})
+}
+
+func mustPanic(t *testing.T, f func()) {
+	t.Helper()
+	defer func() {
+		if recover() == nil {
+			t.Error("the panic was swallowed")
+		}
+	}()
+	f()
+}
+
 func TestApplyKeepsWhoWaitsAndWhatIsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := pool(Config{Limit: 1}, 1)
