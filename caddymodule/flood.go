@@ -145,16 +145,33 @@ func (f *floods) turnsAway(addr netip.Addr, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.turnLocked(now)
-	k := f.of[addr]
-	f.came.all++
-	if k == nil {
-		f.came.strangers++
-	}
+	k := f.cameLocked(addr)
 	if k == nil || !k.is() || k.letsIn() {
 		return false
 	}
 	k.refused++ // as it would have been inside
 	return true
+}
+
+// passes counts a connection that is let in, whoever has opened it.
+func (f *floods) passes(addr netip.Addr, now time.Time) {
+	if f.known.Load() == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turnLocked(now)
+	f.cameLocked(addr)
+}
+
+// cameLocked counts a connection of an address; nil: that is a stranger's.
+func (f *floods) cameLocked(addr netip.Addr) *flood {
+	k := f.of[addr]
+	f.came.all++
+	if k == nil {
+		f.came.strangers++
+	}
+	return k
 }
 
 // alone reports whether hardly anybody comes but those who are refused: nobody else has

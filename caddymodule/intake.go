@@ -128,7 +128,7 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 	if late {
 		d.backlog.late(c.LocalAddr(), down, time.Now())
 	}
-	if ok && d.turnsAway(age, overTLS) && !d.floods.letsIn(time.Now()) || !overTLS && d.isFlood(c, plain) {
+	if ok && d.turnsAway(age, overTLS) && !d.floods.letsIn(time.Now()) || d.isFlood(c, plain, overTLS) {
 		telemetry.TurnedAway()
 		d.warn(age)
 		turnAway(c, plain, overTLS)
@@ -139,9 +139,13 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 }
 
 // isFlood reports whether a connection is one too many of its address, and nobody
-// is hurt by saying so at once.
-func (d *intake) isFlood(c net.Conn, plain syscall.Conn) bool {
+// is hurt by saying so at once. With TLS nobody can tell what it wants.
+func (d *intake) isFlood(c net.Conn, plain syscall.Conn, overTLS bool) bool {
 	addr, ok := addrOf(c)
+	if ok && overTLS {
+		d.floods.passes(addr, time.Now())
+		return false
+	}
 	if !ok || !d.floods.turnsAway(addr, time.Now()) {
 		return false
 	}
