@@ -101,7 +101,7 @@ func (o *Object) covers(request Header) bool {
 }
 
 // combined is one object of two parts of the same answer that touch (RFC 9111
-// 3.4); nil when they do not or are not surely of the same.
+// 3.4); nil when they do not or are not surely of the same, or it would be too long.
 func combined(old, now *Object) *Object {
 	a, b := old.part, now.part
 	if !strong(now.etag()) || now.etag() != old.etag() || a.size != b.size ||
@@ -114,6 +114,9 @@ func combined(old, now *Object) *Object {
 		return nil
 	}
 	all := part{span{min(a.first, b.first), max(a.last, b.last)}, a.size}
+	if all.length() > now.body.limit {
+		return nil // or who asks for one part after another would have the whole cache
+	}
 	data := make([]byte, all.length())
 	copy(data[a.first-all.first:], oldBytes)
 	copy(data[b.first-all.first:], nowBytes)

@@ -111,6 +111,23 @@ func TestPartsAreStoredAndCombined(t *testing.T) { // 3.3, 3.4
 	})
 }
 
+func TestPartsAreNotCombinedBeyondTheLargestObject(t *testing.T) { // ours
+	inBubble(t, Config{Object: 8}, func(t *testing.T, c *Cache) {
+		talk(t, c, Policy{}, get("/", "Range: bytes=0-4"), part206("01234", "bytes 0-4/10", "Etag: \"1\""))
+		talk(t, c, Policy{}, get("/", "Range: bytes=5-9"), part206("56789", "bytes 5-9/10", "Etag: \"1\""))
+		if x := talk(t, c, Policy{}, get("/"), ok("asked")); x.cached() {
+			t.Errorf("%+v", x)
+		}
+	})
+	inBubble(t, Config{Object: 8}, func(t *testing.T, c *Cache) {
+		talk(t, c, Policy{}, get("/", "Range: bytes=0-4"), part206("01234", "bytes 0-4/10", "Etag: \"1\""))
+		talk(t, c, Policy{}, get("/", "Range: bytes=5-9"), part206("56789", "bytes 5-9/10", "Etag: \"1\""))
+		if x := talk(t, c, Policy{}, get("/", "Range: bytes=6-8"), ok("asked")); x.body != "678" || !x.cached() {
+			t.Errorf("what came last is not kept: %+v", x)
+		}
+	})
+}
+
 func TestPartsOfDifferentAnswersAreNotCombined(t *testing.T) { // 3.4: MUST have the same strong validator
 	for _, etag := range []string{`"2"`, `W/"1"`, ""} {
 		inBubble(t, Config{}, func(t *testing.T, c *Cache) {
