@@ -11,8 +11,9 @@ import (
 )
 
 // loyal is an application with one thread that serves one connection until that
-// ends, and sees no other meanwhile.
-func loyal(t *testing.T) (addr string) {
+// ends, and sees no other meanwhile. It ends one itself after a request for /last,
+// which it answers when last returns.
+func loyal(t *testing.T, last func()) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -23,14 +24,14 @@ func loyal(t *testing.T) (addr string) {
 			if err != nil {
 				return
 			}
-			serveLoyally(conn)
+			serveLoyally(conn, last)
 		}
 	}()
 	t.Cleanup(func() { l.Close() })
 	return l.Addr().String()
 }
 
-func serveLoyally(conn net.Conn) {
+func serveLoyally(conn net.Conn, last func()) {
 	defer conn.Close()
 	for in := bufio.NewReader(conn); ; {
 		req, err := http.ReadRequest(in)
@@ -38,6 +39,11 @@ func serveLoyally(conn net.Conn) {
 			return
 		}
 		io.Copy(io.Discard, req.Body)
+		if req.URL.Path == "/last" {
+			last()
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+			return
+		}
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		if req.Close {
 			return
@@ -58,7 +64,7 @@ func TestKeptConnectionLocksNobodyOut(t *testing.T) {
 		{"two handlers by the other way", "handle /other/* {\n app_proxy %[1]s {\n " + impatient + "direct off\n}\n}\nhandle {\n app_proxy %[1]s {\n " + impatient + "direct off\n}\n}"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := open(t, fmt.Sprintf(c.config, loyal(t)))
+			d := open(t, fmt.Sprintf(c.config, loyal(t, nil)))
 			fields := []string{"", "Incremental: ?1", "Upgrade: something\r\nConnection: Upgrade"}
 			for i := range 18 {
 				path := []string{"/", "/other/"}[i%2]
@@ -71,6 +77,31 @@ func TestKeptConnectionLocksNobodyOut(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestKeptConnectionGoesBeforeThoseMadeReady: while an application ends its
+// connections the next ones are made ready; when it keeps one, it waits there.
+func TestKeptConnectionGoesBeforeThoseMadeReady(t *testing.T) {
+	const waiting = 6
+	queued := make(chan struct{})
+	addr := loyal(t, func() { <-queued })
+	d := open(t, "app_proxy "+addr+" {\n name loyal\n concurrency 1\n timeouts {\n first_byte 2s\n abandon 1s\n }\n}")
+	statuses := make(chan int)
+	ask := func(path string) {
+		go func() { statuses <- askWith(t, d, path, "") }() // ends with the answer, which is taken below
+	}
+	ask("/last")
+	eventually(t, "the first has its slot", func() bool { return poolOf(t, "loyal").InFlight == 1 })
+	for range waiting {
+		ask("/")
+	}
+	eventually(t, "the others wait", func() bool { return poolOf(t, "loyal").Waiting == waiting })
+	close(queued)
+	for range waiting + 1 {
+		if status := <-statuses; status != 200 {
+			t.Errorf("status %d", status)
+		}
 	}
 }
 

@@ -294,8 +294,8 @@ func (a *Answer) Close() {
 // connection that has had its last answer, closing it is left to the caller: it takes as
 // long as sending a request, and the next one should not wait for it.
 func (a *Answer) Part() (rest io.Closer) {
-	again := a.state == bodyNone && !a.close
-	waited := a.state != bodyNone || a.drains && !a.conn.last
+	again := a.state == bodyNone && !a.close && !a.conn.told
+	waited := a.state != bodyNone || a.drains && !a.conn.told
 	if a.upload != nil {
 		select {
 		case <-a.upload.done:

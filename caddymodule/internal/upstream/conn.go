@@ -26,7 +26,8 @@ type conn struct {
 	uses  int       // exchanges, this one included
 	heard bool      // a byte of the answer has come
 	ahead bool      // it was there before there was a request for it
-	last  bool      // it has one request, and the application waits for our end of it
+	last  bool      // it is to have one request, and the application waits for our end of it
+	told  bool      // that nothing follows
 	since time.Time // idle since
 
 	deadline atomic.Int64 // for reading, since epoch
@@ -66,6 +67,7 @@ func (c *conn) begin() {
 // section 9.6). Whoever reads to our end after an answer goes on at once then, and
 // not when we have been told of the answer's end and have closed.
 func (c *conn) endSending() {
+	c.told = true
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite() // if it fails, reading says why
 	}

@@ -227,9 +227,26 @@ func (d *Direct) take(ctx context.Context, address string, fresh bool) (*conn, e
 }
 
 // find hands out a connection that is there, for so many new exchanges; nil: there is
-// none. The ready ones come first: the application may be waiting on them.
+// none. Where one is kept the application may be waiting on it and see no other: those
+// that were made ready while it still ended its connections are of no use then.
 func (d *Direct) find(address string, exchanges int) *conn {
+	c, drains := d.idle(address, exchanges)
+	if c != nil {
+		d.cfg.Ready.Drop(address)
+		return c
+	}
 	r := d.cfg.Ready.take(address)
+	if r == nil {
+		return nil
+	}
+	c = newConn(d, address, r.conn)
+	c.ahead, c.since, c.last = true, r.since, drains
+	return c
+}
+
+// idle takes the connection that was kept last, for so many new exchanges; nil: there
+// is none. drains is how the application ends them.
+func (d *Direct) idle(address string, exchanges int) (c *conn, drains bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.stocks[address]
@@ -238,19 +255,14 @@ func (d *Direct) find(address string, exchanges int) *conn {
 		d.stocks[address] = s
 	}
 	s.busy += exchanges
-	if r != nil {
-		c := newConn(d, address, r.conn)
-		c.ahead, c.since, c.last = true, r.since, s.drains
-		return c
-	}
 	n := len(s.idle)
 	if n == 0 {
-		return nil
+		return nil, s.drains
 	}
-	c := s.idle[n-1]
+	c = s.idle[n-1]
 	s.idle[n-1] = nil
 	s.idle = s.idle[:n-1]
-	return c
+	return c, s.drains
 }
 
 // learn notes how an application ends its connections.

@@ -119,6 +119,7 @@ func TestConnectionIsClosedLaterWhereNobodyWaitsForIt(t *testing.T) {
 		kept       int
 	}{
 		{"it keeps connections", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, false, 1},
+		{"it would keep one on which nothing can follow", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true, true, 0},
 		{"it ends them", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", false, true, 0},
 		{"it reads to our end", werkzeug, false, false, 0},
 		{"it has read to our end", werkzeug, true, true, 0},
@@ -131,7 +132,9 @@ func TestConnectionIsClosedLaterWhereNobodyWaitsForIt(t *testing.T) {
 			})
 			d := newDirect(t, DirectConfig{})
 			answer := a.begin(d)
-			answer.conn.last = c.last
+			if c.last {
+				answer.conn.endSending()
+			}
 			if err := answer.Head(); err != nil {
 				t.Fatal(err)
 			}
