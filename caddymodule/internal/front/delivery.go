@@ -123,10 +123,17 @@ func (d *delivery) hangUp() {
 // connection. An exchange of which nobody knows whether the application has ended
 // it keeps its slot a while longer.
 func (d *delivery) end(quarantine time.Duration) {
+	if rest := d.part(quarantine); rest != nil {
+		rest.Close()
+	}
+}
+
+// part is end, but what can be closed later is left to the caller.
+func (d *delivery) part(quarantine time.Duration) (rest io.Closer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ended {
-		return
+		return nil
 	}
 	d.ended = true
 	d.front.retries.inFlight.Add(-1)
@@ -137,9 +144,7 @@ func (d *delivery) end(quarantine time.Duration) {
 		quarantine = abandonQuarantine
 	}
 	if d.line != nil {
-		if rest := d.line.Part(); rest != nil {
-			defer rest.Close()
-		}
+		rest = d.line.Part()
 	}
 	d.body.release()
 	switch {
@@ -153,14 +158,18 @@ func (d *delivery) end(quarantine time.Duration) {
 	if !d.front.queue.Crowded() {
 		d.front.cfg.Ready.Drop(d.slot.Upstream())
 	}
+	return rest
 }
 
-// handOn ends a delivery, and lets who gets its slot begin before this goroutine writes
-// to its own client: the application is idle until then.
+// handOn ends a delivery, and lets who gets its slot begin before this goroutine closes
+// the connection and writes to its own client: the application is idle until then.
 func (d *delivery) handOn() {
-	d.end(0)
+	rest := d.part(0)
 	if d.front.queue.Crowded() {
 		runtime.Gosched()
+	}
+	if rest != nil {
+		rest.Close()
 	}
 }
 
