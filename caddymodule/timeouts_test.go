@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/fcgi"
 	"strings"
 	"sync"
 	"testing"
@@ -85,4 +86,47 @@ func TestWholeBoundsTheExchangeFromItsBeginning(t *testing.T) {
 			eventually(t, "the slots are back", func() bool { return poolOf(t, "slow").InFlight == 0 })
 		}
 	})
+}
+
+// TestHangingScriptGivesItsSlotBack: FastCGI's transport looks at its context while it
+// dials, and then waits for as long as the application likes.
+func TestHangingScriptGivesItsSlotBack(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	go fcgi.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // ends with the listener
+		switch r.URL.Path {
+		case "/events":
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "data: one\n\n")
+			w.(http.Flusher).Flush()
+			<-hang
+		case "/hang":
+			<-hang
+		}
+	}))
+	d := open(t, "app_proxy "+l.Addr().String()+" {\n name script\n concurrency 1\n transport fastcgi {\n root /srv\n }\n timeouts {\n first_byte 300ms\n abandon 100ms\n }\n}")
+	idle := func() bool { return poolOf(t, "script").InFlight == 0 }
+
+	res, err := d.do(t.Context(), http.MethodGet, "/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(res.Body).ReadString('\n'); line != "data: one\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	res.Body.Close()
+	eventually(t, "the slot of a stream is back whose client has left", idle)
+
+	if status, _ := d.get("/hang"); status != 504 {
+		t.Errorf("status %d", status)
+	}
+	eventually(t, "the slot of a script that hangs is back", idle)
+	if status, _ := d.get("/next"); status != 200 {
+		t.Errorf("next: %d", status)
+	}
 }

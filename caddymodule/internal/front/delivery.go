@@ -248,12 +248,47 @@ func streams(h http.Header) bool {
 	return isStream(h.Get("Content-Type"), h.Get("X-Accel-Buffering"), h.Get("Incremental"))
 }
 
-// cancelling is the line of an exchange that ends with a context.
-type cancelling context.CancelFunc
+// trip is the line of a round trip. It ends with a context, and with the answer's body:
+// some transports, as FastCGI's, look at the context while they dial and not again.
+type trip struct {
+	cancel  context.CancelFunc
+	aborted chan struct{} // closed by Abort
 
-func (c cancelling) Abort() { c() }
+	mu   sync.Mutex
+	body io.Closer // mu; nil: there is no answer yet
+	over bool      // mu; Abort was called
+}
 
-func (c cancelling) Part() io.Closer {
-	c()
+func newTrip(cancel context.CancelFunc) *trip {
+	return &trip{cancel: cancel, aborted: make(chan struct{})}
+}
+
+// begins notes that the answer has come.
+func (t *trip) begins(body io.Closer) {
+	t.mu.Lock()
+	over := t.over
+	t.body = body
+	t.mu.Unlock()
+	if over {
+		body.Close()
+	}
+}
+
+func (t *trip) Abort() {
+	t.cancel()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return
+	}
+	t.over = true
+	close(t.aborted)
+	if t.body != nil {
+		go t.body.Close() // ends when the transport has let go of it
+	}
+}
+
+func (t *trip) Part() io.Closer {
+	t.cancel()
 	return nil
 }

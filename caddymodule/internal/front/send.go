@@ -169,7 +169,8 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	d := x.deliver()
 	t.front.cfg.Ready.Clear(d.slot.Upstream(), t.front.cfg.Keeper)
 	ctx, cancel := context.WithCancel(t.front.cfg.Detach(context.WithoutCancel(req.Context())))
-	d.line = cancelling(cancel)
+	way := newTrip(cancel)
+	d.line = way
 	out := req.WithContext(ctx)
 	address := *req.URL
 	out.URL = &address // reverseproxy writes to its own when it tries again
@@ -186,6 +187,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}()
 		res, err := t.next.RoundTrip(out)
+		if err == nil {
+			way.begins(res.Body)
+		}
 		answers <- answer{res, err}
 	}()
 
@@ -209,13 +213,13 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		a.res, x.last, x.failure = x.answered(req.Context(), d, a.res)
 		return a.res, x.failure
 	case <-req.Context().Done():
-		go d.outlive(answers)
+		go d.outlive(answers, way.aborted)
 		return nil, req.Context().Err()
 	case <-late:
 		if why == errWhole {
 			d.abandon(tooLong)
 		}
-		go d.outlive(answers)
+		go d.outlive(answers, way.aborted)
 		x.failure = why
 		return nil, why
 	}
@@ -379,9 +383,15 @@ func (f *Front) wholeTimer(d *delivery) *time.Timer {
 
 // outlive goes on with a delivery whose client has left, until the application
 // has ended its answer or Abandon has passed.
-func (d *delivery) outlive(answers <-chan answer) {
+func (d *delivery) outlive(answers <-chan answer, aborted <-chan struct{}) {
 	d.leave()
-	a := <-answers
+	var a answer
+	select {
+	case a = <-answers:
+	case <-aborted:
+		d.end(abandonQuarantine) // for some transports the application decides when it ends
+		a = <-answers
+	}
 	switch {
 	case a.err != nil:
 		d.failed(a.err)
