@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -221,10 +223,16 @@ func prepareDelivery(r *http.Request, w http.ResponseWriter, client string, serv
 	if server == nil {
 		server = new(caddyhttp.Server)
 	}
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, server)
-	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, client)
-	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
-	return r
+	seen := *r // by placeholders, which are of a client and not of a journal
+	seen.RemoteAddr = net.JoinHostPort(client, "0")
+	if r.Header.Get("X-Forwarded-Proto") == "https" {
+		seen.TLS = &tls.ConnectionState{HandshakeComplete: true}
+	}
+	out := *caddyhttp.PrepareRequest(&seen, caddy.NewReplacer(), w, server)
+	out.RemoteAddr, out.TLS = r.RemoteAddr, nil
+	caddyhttp.SetVar(out.Context(), caddyhttp.ClientIPVarKey, client)
+	caddyhttp.SetVar(out.Context(), caddyhttp.TrustedProxyVarKey, true)
+	return &out
 }
 
 // fileName makes a name for a folder of a pool's name, and another for every other.

@@ -567,6 +567,29 @@ func TestStatusOfAnEntryIsFoundInAnyJournal(t *testing.T) {
 	eventually(t, "both are delivered", func() bool { return len(a.has()) == 2 })
 }
 
+// TestOperatorsFieldsAreThoseOfTheClientAlsoInTheJournal: the client has left by the
+// time that its write is sent, and what is sent is still its write.
+func TestOperatorsFieldsAreThoseOfTheClientAlsoInTheJournal(t *testing.T) {
+	bothWays(t, func(t *testing.T, direct string) {
+		a := newTaker(t)
+		const up = "header_up X-Host {remote_host}\n header_up X-Scheme {scheme}\n header_up X-Client {client_ip}\n trusted_proxies 127.0.0.1/32"
+		config := strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct "+direct+"\n "+up, 1)
+		d := open(t, strings.Replace(config, "name "+strings.ToLower(t.Name()), "name operators", 1))
+		d.away(t)
+		d.post(t, "second", "X-Forwarded-Proto", "https")
+		a.start(t)
+		eventually(t, "both are delivered", func() bool { return slices.Equal(a.has(), []string{"first", "second"}) })
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for i, scheme := range []string{"http", "https"} {
+			h := a.seen[i]
+			if h.Get("X-Host") != "127.0.0.1" || h.Get("X-Client") != "127.0.0.1" || h.Get("X-Scheme") != scheme {
+				t.Errorf("the application saw %v", h)
+			}
+		}
+	})
+}
+
 func TestJournalOverReverseProxyWay(t *testing.T) {
 	a := newTaker(t)
 	d := open(t, strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct off", 1))
