@@ -590,6 +590,29 @@ func TestOperatorsFieldsAreThoseOfTheClientAlsoInTheJournal(t *testing.T) {
 	})
 }
 
+// TestStreamForAnAnswerStopsNoLane: whoever answers a write with events has a bound.
+func TestStreamForAnAnswerStopsNoLane(t *testing.T) {
+	bothWays(t, func(t *testing.T, direct string) {
+		a := newTaker(t)
+		stuck := make(chan struct{})
+		t.Cleanup(func() { close(stuck) })
+		a.answer = func(n int, w http.ResponseWriter, _ string) bool {
+			if n == 1 {
+				w.Header().Set("Content-Type", "text/event-stream")
+				http.NewResponseController(w).Flush()
+				<-stuck
+			}
+			return n > 1
+		}
+		a.start(t)
+		config := strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct "+direct+"\n timeouts {\n whole 200ms\n }", 1)
+		d := open(t, strings.Replace(config, "name "+strings.ToLower(t.Name()), "name events", 1))
+		d.post(t, "first")
+		d.post(t, "second")
+		eventually(t, "both are delivered", func() bool { return slices.Equal(a.has(), []string{"first", "second"}) })
+	})
+}
+
 func TestJournalOverReverseProxyWay(t *testing.T) {
 	a := newTaker(t)
 	d := open(t, strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct off", 1))

@@ -135,6 +135,47 @@ func TestEventsArriveOneByOne(t *testing.T) {
 	}
 }
 
+// TestWhoLeavesAStreamEndsItBehindACache: nobody else waits for it, as for a page,
+// whatever the application says of its storage.
+func TestWhoLeavesAStreamEndsItBehindACache(t *testing.T) {
+	bothWays(t, func(t *testing.T, direct string) {
+		for _, control := range []string{"no-cache", "max-age=60"} {
+			ended := make(chan struct{})
+			a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/events" {
+					return
+				}
+				w.Header().Set("Content-Type", "text/event-stream")
+				w.Header().Set("Cache-Control", control)
+				io.WriteString(w, "data: one\n\n")
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+				close(ended)
+			})
+			d := open(t, "app_proxy "+a.addr+" {\n name sse\n concurrency 1\n cache 1MiB\n direct "+direct+"\n}")
+			res, err := d.do(t.Context(), "GET", "/events", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(res.Body).ReadString('\n'); line != "data: one\n" {
+				t.Fatalf("%q %v", line, err)
+			}
+			res.Body.Close()
+			eventually(t, "a stream ends that says "+control, func() bool {
+				select {
+				case <-ended:
+					return true
+				default:
+					return false
+				}
+			})
+			if status, _ := d.get("/next"); status != 200 {
+				t.Errorf("next: %d", status)
+			}
+		}
+	})
+}
+
 func TestEarlyHintsAndTrailersPass(t *testing.T) {
 	a := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)

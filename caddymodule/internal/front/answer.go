@@ -226,9 +226,13 @@ func writeTrailer(w http.ResponseWriter, trailer []upstream.Field) {
 // stream passes an answer on while it comes. It has no end to wait for when the
 // client has left.
 func (x *exchange) stream(w http.ResponseWriter, r *http.Request, d *delivery, a *upstream.Answer) error {
+	r = r.WithContext(x.audience(r.Context()))
 	a.SetDeadline(time.Time{})
 	unwatch := context.AfterFunc(r.Context(), d.hangUp)
 	defer unwatch()
+	if x.journal { // others wait for it to end
+		defer x.front.wholeTimer(d).Stop()
+	}
 	http.NewResponseController(w).Flush()
 	rerr, werr := relay(x.front.cfg.Memory, w, a, a.Buffered)
 	if werr != nil {

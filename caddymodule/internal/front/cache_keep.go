@@ -124,16 +124,23 @@ func (k *keeper) inform(status int) {
 
 // judged is the answer's header for the cache. An answer that depends on what is
 // made at the door is like one that depends on all: the cache looks at what clients
-// have sent (RFC 9111 4.1).
+// have sent (RFC 9111 4.1). So is a stream: it has no end to be kept with.
 func (k *keeper) judged() http.Header {
+	if !streams(k.header) && !k.variesOnMade() {
+		return k.header
+	}
+	h := k.header.Clone()
+	h["Vary"] = []string{"*"}
+	return h
+}
+
+func (k *keeper) variesOnMade() bool {
 	for name := range items(k.header["Vary"]) {
 		if k.made(http.CanonicalHeaderKey(name)) {
-			h := k.header.Clone()
-			h["Vary"] = []string{"*"}
-			return h
+			return true
 		}
 	}
-	return k.header
+	return false
 }
 
 // made reports whether the application saw a field of its request in another form

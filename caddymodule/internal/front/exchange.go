@@ -149,6 +149,26 @@ func (x *exchange) letIn(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// audience is the context of those for whom a stream is, where ctx is that of the
+// request that was sent: nobody else waits for its end, as for that of an answer that
+// is kept.
+func (x *exchange) audience(ctx context.Context) context.Context {
+	switch {
+	case x.kept == nil:
+		return ctx
+	case x.kept.background:
+		return nobody
+	}
+	return x.kept.r.Context()
+}
+
+// nobody is the context of a client that has left.
+var nobody = func() context.Context {
+	ctx, leave := context.WithCancel(context.Background())
+	leave()
+	return ctx
+}()
+
 // admit waits for a slot. After a first attempt the request keeps its place.
 func (x *exchange) admit(ctx context.Context) error {
 	arrived := time.Now()

@@ -308,9 +308,13 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 	case stream || x.probe:
 		left := d.leave
 		if stream {
-			left = d.hangUp // it has no end to wait for
+			left, ctx = d.hangUp, x.audience(ctx) // it has no end to wait for
 		}
 		b := &answerBody{ReadCloser: res.Body, res: res, d: d, left: left, unwatch: context.AfterFunc(ctx, left)}
+		if stream && x.journal { // others wait for it to end
+			limit, unwatch := x.front.wholeTimer(d), b.unwatch
+			b.unwatch = func() bool { return limit.Stop() && unwatch() }
+		}
 		res.Body = b
 		return res, b, nil
 	}
