@@ -434,13 +434,14 @@ func (t *tries) poison(now time.Time) bool {
 }
 
 // count notes an attempt that came to nothing. It speaks against the entry if
-// the application failed on it and has answered somebody else since the last time.
-// If it has answered nobody, that is no fault of the lane's, which need not wait
-// any longer than that lasts, unless it was told to. j.mu is held.
+// the application failed on it and has answered somebody else since the last time,
+// the first time since the lane is known. If it has answered nobody, that is no
+// fault of the lane's, which need not wait any longer than that lasts, unless it
+// was told to. j.mu is held.
 func (j *Journal) count(t *tries, o Outcome, l *lane, now time.Time) {
 	t.last = now
 	answered := j.answered.Load()
-	if l.stalled = answered == l.mark && o.After == 0; l.stalled {
+	if l.stalled = l.failed && answered == l.mark && o.After == 0; l.stalled {
 		j.stalled = true
 		j.troubled.Store(true)
 	}
@@ -450,7 +451,7 @@ func (j *Journal) count(t *tries, o Outcome, l *lane, now time.Time) {
 		}
 		t.failed++
 	}
-	l.mark = answered
+	l.mark, l.failed = answered, true
 }
 
 // end ends an entry that a worker has. Until the store has done it, the entry is
@@ -463,7 +464,7 @@ func (j *Journal) end(l *lane, e *Entry, t tries, d ending) {
 	l.held[e.Seq] = live
 	j.durable++
 	l.sentLocked()
-	l.misses, l.due, l.mark, l.stalled = 0, time.Time{}, -1, false
+	l.misses, l.due, l.mark, l.failed, l.stalled = 0, time.Time{}, j.answered.Load(), false, false
 	j.mu.Unlock()
 	switch d.reason {
 	case "":

@@ -27,7 +27,8 @@ type lane struct {
 
 	due    time.Time // when a worker may look at it
 	misses int       // attempts in a row that came to nothing
-	mark   int64     // Journal.answered at the last attempt that failed
+	mark   int64     // Journal.answered at the last attempt that failed, or else when the lane came to its entry
+	failed bool      // mark is of an attempt
 	// stalled: it failed twice, and nobody was answered in between.
 	stalled bool
 	seen    int // order of equals in the queue
@@ -77,7 +78,8 @@ func (l *lane) wakeLocked() {
 }
 
 // laneLocked finds a lane, or makes one, which may have a backlog: only reading
-// the store tells.
+// the store tells. A new one has seen nobody answered yet: it may be an old one that
+// was forgotten, and that speaks against none of its entries.
 func (j *Journal) laneLocked(key Hash) *lane {
 	if l := j.lanes[key]; l != nil {
 		return l
@@ -85,7 +87,7 @@ func (j *Journal) laneLocked(key Hash) *lane {
 	if len(j.lanes) >= j.maxLanes {
 		j.evictLocked()
 	}
-	l := &lane{key: key, held: make(map[uint64]*Live), backlog: true, unsure: true, at: -1, mark: -1}
+	l := &lane{key: key, held: make(map[uint64]*Live), backlog: true, unsure: true, at: -1, mark: j.answered.Load()}
 	j.lanes[key] = l
 	return l
 }
