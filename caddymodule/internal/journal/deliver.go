@@ -11,7 +11,7 @@ import (
 
 // Send sends an entry to the application. attempt counts from 1, over restarts
 // too, as far as they were noted. It returns when the exchange has ended, or at
-// the end of ctx.
+// the end of ctx; then the entry is the journal's again.
 type Send func(ctx context.Context, e *Entry, attempt int) Outcome
 
 // Deliver begins to deliver accepted entries: lanes side by side, each in its
@@ -418,6 +418,7 @@ func (j *Journal) attempted(l *lane, e *Entry, t tries, o Outcome) bool {
 	t.next = l.due
 	l.sentLocked()
 	j.mu.Unlock()
+	e.unload()
 	j.store.note(e, t, func(error) {}) // what is forgotten is only counted anew
 	return false
 }
@@ -457,6 +458,7 @@ func (j *Journal) count(t *tries, o Outcome, l *lane, now time.Time) {
 // end ends an entry that a worker has. Until the store has done it, the entry is
 // held, and over.
 func (j *Journal) end(l *lane, e *Entry, t tries, d ending) {
+	e.unload()
 	live := &Live{j: j, entry: e, lane: l, tries: t, held: true, durable: true, accepted: true, over: true}
 	d.attempts = t.attempts
 	d.answer = d.answer.kept()
@@ -566,8 +568,9 @@ func (j *Journal) buryOverdue(seq uint64, now time.Time) error {
 	return nil
 }
 
-// claim holds an open entry that nobody has in hand.
+// claim holds an open entry that nobody has in hand, but not what would be sent.
 func (j *Journal) claim(e *Entry) (*Live, bool) {
+	e.unload()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	l := j.laneLocked(e.lane())

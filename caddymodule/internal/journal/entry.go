@@ -141,6 +141,10 @@ func (e *Entry) scope() Hash {
 
 func (e *Entry) lane() Hash { return hash(e.Lane) }
 
+// unload forgets what is sent. Whoever ends an entry, or notes something of it, waits
+// for the committer, as thousands may, and needs none of that.
+func (e *Entry) unload() { e.Header, e.Body = nil, nil }
+
 // Answer is what the application said.
 type Answer struct {
 	Status int                 `json:"status"`

@@ -24,7 +24,8 @@ type Live struct {
 	try       *try // while it runs
 }
 
-// Entry is what was kept. Nobody may change it.
+// Entry is what was kept. Nobody may change it. After End it has neither header nor
+// body.
 func (l *Live) Entry() *Entry { return l.entry }
 
 // Unload forgets the body, for one who has it elsewhere. It is called before Begin.
@@ -166,6 +167,7 @@ func (l *Live) End(o Outcome) bool {
 		return false
 	}
 	l.running = false
+	l.entry.unload() // it is in the store
 	j.flying--
 	if l.accepted {
 		l.lane.late--
