@@ -126,7 +126,7 @@ func (f *Front) journalled(w http.ResponseWriter, r *http.Request, x *exchange, 
 		return f.accepted(w, r, x, p, live.Entry())
 	}
 	<-a.decided // it is for the client: End was first
-	return a.give(w, x)
+	return a.give(w, r, x)
 }
 
 // answerBy is when the client must have been answered, and which of its

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/portner/portner/caddymodule/internal/journal"
+	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
 // StatusPath is where the door says what became of an accepted write; its id follows.
@@ -33,7 +34,10 @@ func (f *Front) accepted(w http.ResponseWriter, r *http.Request, x *exchange, p 
 // notKept answers for a write that the journal did not take, or has already.
 func (f *Front) notKept(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
 	var repeat *journal.Repeat
-	if !errors.As(err, &repeat) {
+	switch {
+	case errors.Is(err, upstream.ErrRequest):
+		return f.fail(w, r, x, err)
+	case !errors.As(err, &repeat):
 		return f.refuse(w, r, x, err)
 	}
 	if a := repeat.Answer; a != nil && repeat.State != journal.Undelivered && !a.Cut {

@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -12,30 +13,45 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/portner/portner/caddymodule/internal/journal"
+	"github.com/portner/portner/caddymodule/internal/upstream"
 )
 
 // attempt sends an entry once, and says what came of it. The exchange is over
 // when it returns, or ctx is.
 func (f *Front) attempt(ctx context.Context, x *exchange, e *journal.Entry, n int, rec *recorder) (o journal.Outcome) {
 	x.began, rec.x = time.Now(), x
-	r, err := f.requestOf(ctx, x, e, n, rec)
-	if err != nil {
-		f.log.Error("entry of the journal cannot be sent", zap.Error(err))
-		return journal.Outcome{Kind: journal.Failed} // it will never be better
-	}
-	if f.cfg.Choose != nil {
-		x.ask.Choose, x.ask.Sticky = f.cfg.Choose(rec, r), f.cfg.Sticky
-	}
 	spent := x.again
 	defer func() {
 		f.retries.give(x.again - spent)
 		x.end()
 	}()
-	if err := rec.run(func() error { return f.forward(rec, r, x, f.cfg.Journaling.Send) }); err != nil {
+	err := rec.run(func() error {
+		r, err := f.requestOf(ctx, x, e, n, rec)
+		if err != nil {
+			x.failure = err
+			return err
+		}
+		if f.cfg.Choose != nil {
+			x.ask.Choose, x.ask.Sticky = f.cfg.Choose(rec, r), f.cfg.Sticky
+		}
+		return f.forward(rec, r, x, f.cfg.Journaling.Send)
+	})
+	if err != nil {
 		f.log.Info("attempt without an answer", zap.Stringer("entry", e.ID), zap.Int("attempt", n), zap.Error(err))
+	}
+	switch {
+	case x.unsendable():
+		return journal.Outcome{Kind: journal.Unsendable}
+	case err != nil:
 		return journal.Outcome{}
 	}
 	return rec.outcome()
+}
+
+// unsendable reports whether the attempt failed on the request itself, and the next
+// one would again. A body is another matter: the journal has a copy of its own.
+func (x *exchange) unsendable() bool {
+	return x.Status == 0 && errors.Is(x.failure, upstream.ErrRequest) && !errors.Is(x.failure, upstream.ErrBody)
 }
 
 // recorder takes the answer to an entry in: what is kept of it, and, while its
@@ -191,8 +207,8 @@ func (f *Front) tryNow(w http.ResponseWriter, x *exchange, live *journal.Live) *
 	return a
 }
 
-// give gives the application's answer to the client.
-func (a *tryout) give(w http.ResponseWriter, x *exchange) error {
+// give gives the application's answer to the client, or says why there is none.
+func (a *tryout) give(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	if a.rec.cut {
 		<-a.done // it is written meanwhile
 	}
@@ -200,6 +216,9 @@ func (a *tryout) give(w http.ResponseWriter, x *exchange) error {
 	if a.err != nil {
 		x.Verdict = "failed"
 		panic(a.err)
+	}
+	if a.x.unsendable() {
+		return x.front.fail(w, r, x, a.x.failure)
 	}
 	if a.rec.cut {
 		return nil

@@ -66,6 +66,10 @@ func (x *exchange) writeOf(r *http.Request, p *JournalRoute) (journal.Write, err
 	if len(key) > maxKey {
 		return journal.Write{}, errLongKey
 	}
+	x.prepare(r) // the door's own cookie is no part of the client
+	if err := x.sendable(r); err != nil {
+		return journal.Write{}, err
+	}
 	body := x.body.mem
 	if x.body.file != nil {
 		body = make([]byte, x.body.size)
@@ -73,17 +77,35 @@ func (x *exchange) writeOf(r *http.Request, p *JournalRoute) (journal.Write, err
 			return journal.Write{}, fmt.Errorf("front: journal: %w", err)
 		}
 	}
-	x.prepare(r) // the door's own cookie is no part of the client
 	client := x.front.cfg.Journaling.Client(r)
 	write := journal.Write{
 		Route: x.Template, Lane: x.Template, Client: identity(r.Header, client),
-		Method: r.Method, URI: r.URL.RequestURI(), Header: x.fieldsToKeep(r, p, client), Body: body,
+		Method: r.Method, URI: x.targetOf(r), Header: x.fieldsToKeep(r, p, client), Body: body,
 		Key: key, MaxAge: p.MaxAge, KeepAnswer: p.KeepAnswers,
 	}
 	if p.Lane != nil {
 		write.Lane = cmp.Or(p.Lane(r), write.Lane)
 	}
 	return write, nil
+}
+
+// sendable finds out whether a request can be sent at all, and be made of its entry.
+// Kept without that it would never be delivered, nor would its lane behind it.
+func (x *exchange) sendable(r *http.Request) error {
+	if _, err := parseTarget(x.targetOf(r)); err != nil {
+		return err
+	}
+	x.compose(r)
+	return x.request.Check()
+}
+
+// parseTarget reads a target that was kept.
+func parseTarget(target string) (*url.URL, error) {
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return nil, fmt.Errorf("front: journal: %w: %w", upstream.ErrRequest, err)
+	}
+	return u, nil
 }
 
 // identity is whom a key belongs to, and whose share the bytes count to.
@@ -133,11 +155,14 @@ func (f *Front) attemptOf(e *journal.Entry) *exchange {
 // requestOf is the request that an entry was, for its nth attempt. What the door
 // had made of the client then is made of it now.
 func (f *Front) requestOf(ctx context.Context, x *exchange, e *journal.Entry, attempt int, w http.ResponseWriter) (*http.Request, error) {
-	target, err := url.ParseRequestURI(e.URI)
+	target, err := parseTarget(e.URI)
 	if err != nil {
-		return nil, fmt.Errorf("front: journal: entry %s: %w", e.ID, err)
+		return nil, err
 	}
 	h := http.Header(e.Header).Clone()
+	if h == nil { // an import's, who may have written it himself
+		h = make(http.Header)
+	}
 	r := &http.Request{
 		Method: e.Method, URL: target, RequestURI: e.URI, Host: h.Get("Host"),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

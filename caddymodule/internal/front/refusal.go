@@ -46,7 +46,7 @@ var reasons = []struct {
 	{errTooLarge, http.StatusRequestEntityTooLarge, "body-too-large", "The body is too long."},
 	{errBadAnswer, http.StatusBadGateway, "upstream-failed", "The application gave no answer that can be passed on."},
 	{errNoAnswer, http.StatusGatewayTimeout, "upstream-timeout", "The application gave no answer in time."},
-	{upstream.ErrRequest, http.StatusBadRequest, "request-unsendable", "The request has characters that end a line where they stand."},
+	{upstream.ErrRequest, http.StatusBadRequest, "request-unsendable", "The target or a field of the request has what cannot be passed on."},
 	{errOnlyIfCached, http.StatusGatewayTimeout, "not-cached", "It is not in the cache."},
 	{errMethod, http.StatusMethodNotAllowed, "method", "There are no tunnels here, and no echoes."},
 	{journal.ErrShare, http.StatusInsufficientStorage, "journal-share", "Too many writes of yours are kept already."},

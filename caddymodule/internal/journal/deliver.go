@@ -65,8 +65,11 @@ func (a *away) missed(now time.Time, own bool) {
 // heard takes in what an attempt says about the application; own: it was a
 // request's.
 func (j *Journal) heard(k Kind, own bool) {
-	if k.Final() {
+	switch k {
+	case Taken, Rejected:
 		j.Alive()
+		return
+	case Unsendable: // it was not asked
 		return
 	}
 	j.mu.Lock()
@@ -399,12 +402,8 @@ func (l *lane) sentLocked() {
 func (j *Journal) attempted(l *lane, e *Entry, t tries, o Outcome) bool {
 	now := time.Now()
 	j.heard(o.Kind, false)
-	switch {
-	case o.Kind == Taken:
-		j.end(l, e, t, ending{at: now, answer: o.Answer})
-		return true
-	case o.Kind == Rejected:
-		j.end(l, e, t, ending{reason: ReasonRejected, at: now, answer: o.Answer})
+	if o.Kind.Final() {
+		j.end(l, e, t, ending{reason: o.Kind.reason(), at: now, answer: o.Answer})
 		return true
 	}
 	j.mu.Lock()
@@ -468,24 +467,24 @@ func (j *Journal) end(l *lane, e *Entry, t tries, d ending) {
 	l.sentLocked()
 	l.misses, l.due, l.mark, l.failed, l.stalled = 0, time.Time{}, j.answered.Load(), false, false
 	j.mu.Unlock()
-	switch d.reason {
-	case "":
-		j.store.settle(e, &d, e.KeepAnswer, func(err error) {
-			if err == nil {
-				j.counts.delivered.Add(1)
-			}
-			j.concluded(live, err)
-		})
+	if d.reason != "" {
+		j.bury(live, &d)
 		return
-	case ReasonRejected:
-		j.counts.rejected.Add(1)
 	}
-	j.bury(live, &d)
+	j.store.settle(e, &d, e.KeepAnswer, func(err error) {
+		if err == nil {
+			j.counts.delivered.Add(1)
+		}
+		j.concluded(live, err)
+	})
 }
 
 // bury makes a held entry a dead letter, and says so: somebody has to look at it.
 func (j *Journal) bury(live *Live, d *ending) {
 	e := live.entry
+	if d.reason == ReasonRejected {
+		j.counts.rejected.Add(1)
+	}
 	j.store.bury(e, d, func(err error) {
 		if err == nil {
 			j.counts.buried.Add(1)

@@ -179,6 +179,9 @@ const (
 	Rejected
 	// Failed: the application broke on it. It may be the entry's fault.
 	Failed
+	// Unsendable: no request can be made of it, now or later. The application was not
+	// asked.
+	Unsendable
 )
 
 // Judge says what a status means for a journaled write. 0 is no answer: a
@@ -195,11 +198,22 @@ func Judge(status int) Kind {
 	return Failed
 }
 
-// Final reports whether the answer is the application's last word.
-func (k Kind) Final() bool { return k == Taken || k == Rejected }
+// Final reports whether another attempt would come to the same.
+func (k Kind) Final() bool { return k == Taken || k == Rejected || k == Unsendable }
+
+// reason is why an accepted entry that ended so is a dead letter; empty: it is none.
+func (k Kind) reason() string {
+	switch k {
+	case Rejected:
+		return ReasonRejected
+	case Unsendable:
+		return ReasonUnsendable
+	}
+	return ""
+}
 
 func (k Kind) String() string {
-	return [...]string{"unavailable", "taken", "rejected", "failed"}[k&3]
+	return [...]string{"unavailable", "taken", "rejected", "failed", "unsendable"}[min(k, Unsendable)]
 }
 
 // Outcome is how an attempt ended.
@@ -232,9 +246,10 @@ func (s State) String() string {
 
 // Reasons of dead letters.
 const (
-	ReasonRejected = "accepted, then rejected"
-	ReasonPoison   = "the application fails on it"
-	ReasonAge      = "older than max_age"
+	ReasonRejected   = "accepted, then rejected"
+	ReasonUnsendable = "it cannot be sent"
+	ReasonPoison     = "the application fails on it"
+	ReasonAge        = "older than max_age"
 )
 
 // Status is what can be told of an entry to its client.

@@ -155,8 +155,8 @@ func (l *Live) giveLocked() {
 }
 
 // End tells how the attempt ended that Begin began. True: the outcome is final
-// and the client has not been told anything: its answer is the client's. A
-// repeat finds it as soon as it has been said.
+// and the client has not been told anything: its answer, or that it is Unsendable,
+// is the client's. A repeat finds an answer as soon as it has been said.
 func (l *Live) End(o Outcome) bool {
 	j := l.j
 	now := time.Now()
@@ -187,8 +187,8 @@ func (l *Live) End(o Outcome) bool {
 	j.mu.Unlock()
 
 	keep := l.entry.KeepAnswer
-	if !accepted && l.entry.Made {
-		keep = 0 // nobody knows its id
+	if !accepted && (l.entry.Made || o.Kind == Unsendable) {
+		keep = 0 // nobody knows its id, or there is no answer that a repeat could have
 	}
 	j.conclude(l, o, accepted, keep, now)
 	return !accepted
@@ -209,14 +209,15 @@ func (l *Live) failedLocked(o Outcome, now time.Time) {
 // nobody sends it meanwhile.
 func (j *Journal) conclude(l *Live, o Outcome, accepted bool, keep time.Duration, now time.Time) {
 	d := &ending{attempts: l.tries.attempts, at: now, answer: o.Answer.kept()}
-	if o.Kind == Rejected && accepted {
-		d.reason = ReasonRejected
-		j.counts.rejected.Add(1)
+	if accepted {
+		d.reason = o.Kind.reason()
+	}
+	if d.reason != "" {
 		j.bury(l, d)
 		return
 	}
 	j.store.settle(l.entry, d, keep, func(err error) {
-		if err == nil {
+		if err == nil && o.Kind != Unsendable {
 			j.counts.delivered.Add(1)
 		}
 		j.concluded(l, err)

@@ -130,7 +130,7 @@ func (c *conn) write(a *Answer, r *Request, head []byte) {
 		if head = w.b; err != nil {
 			dropText(head)
 			c.Conn.Close()
-			a.upload = ended(fmt.Errorf("upstream: %w: %w", ErrRequest, err))
+			a.upload = ended(fmt.Errorf("upstream: %w: %w", ErrBody, err))
 			return
 		}
 	}
@@ -169,7 +169,7 @@ func (c *conn) stream(head []byte, r *Request) error {
 	w := &failing{w: c.Conn}
 	err := r.writeBody(w)
 	if err != nil && w.err == nil {
-		return fmt.Errorf("upstream: %w: %w", ErrRequest, err)
+		return fmt.Errorf("upstream: %w: %w", ErrBody, err)
 	}
 	return err
 }

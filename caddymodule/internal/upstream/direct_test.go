@@ -411,6 +411,9 @@ func TestRequestThatCouldBeTwoIsNotSent(t *testing.T) {
 		if _, err := app.ask(d, r); !errors.Is(err, ErrRequest) {
 			t.Errorf("%+v: %v, want ErrRequest", r, err)
 		}
+		if err := r.Check(); !errors.Is(err, ErrRequest) {
+			t.Errorf("%+v: Check says %v, want ErrRequest", r, err)
+		}
 	}
 }
 
@@ -423,7 +426,7 @@ func TestBodyThatFailsEndsTheConnection(t *testing.T) {
 		lost := errors.New("the file is gone")
 		body := io.MultiReader(strings.NewReader("hello"), failingReader{lost})
 		_, err := app.ask(d, &Request{Method: "PUT", Body: body, Length: length})
-		if !errors.Is(err, ErrRequest) || !errors.Is(err, lost) {
+		if !errors.Is(err, ErrBody) || !errors.Is(err, ErrRequest) || !errors.Is(err, lost) {
 			t.Errorf("length %d: got %v", length, err)
 		}
 	}

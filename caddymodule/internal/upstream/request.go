@@ -39,6 +39,10 @@ type Request struct {
 // the application understanding something else.
 var ErrRequest = errors.New("request cannot be sent")
 
+// ErrBody is the ErrRequest of a body that cannot be read to the end that was said:
+// the same request may be sent another time.
+var ErrBody = fmt.Errorf("%w: its body is not whole", ErrRequest)
+
 // framing are the fields that say where a message ends or what becomes of the
 // connection. A request is framed anew (RFC 9112, section 6.3).
 func framing(name string) bool {
@@ -81,6 +85,16 @@ func (r *Request) appendHead(buf []byte, last bool) ([]byte, error) {
 		buf = append(buf, "Connection: close\r\n"...)
 	}
 	return append(r.appendFraming(buf), "\r\n"...), nil
+}
+
+// Check returns the error that Send would have for the request's head. It is for
+// whoever must know before.
+func (r *Request) Check() error {
+	head, err := r.appendHead(newText(), false)
+	if err == nil {
+		dropText(head)
+	}
+	return err
 }
 
 func appendField(buf []byte, name, value string) ([]byte, error) {
