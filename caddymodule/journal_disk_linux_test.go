@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -150,11 +151,55 @@ func TestFailedJournalIsOpenedAnewByItselfFromWhatIsOnDisk(t *testing.T) {
 	}
 }
 
-// An attempt that runs when the journal fails has no second one beside it.
+// failJournal makes the journal fail, as a full disk would.
+func (d *door) failJournal(t *testing.T, words string) {
+	t.Helper()
+	replaceLogs(t, store(t, words))
+	d.refused(t)
+}
+
+func (o operator) mustReopen() {
+	o.t.Helper()
+	if status, text := o.ask("POST", "/reopen", ""); status != 200 {
+		o.t.Fatalf("%d %s", status, text)
+	}
+}
+
+// An attempt that runs when the journal fails has no second one beside it, whoever
+// opens the journal anew.
 func TestFailedJournalWaitsForTheAttemptsThatRun(t *testing.T) {
+	failWhileOneRuns(t, func(d *door, admin, words string) {
+		d.failJournal(t, words)
+		operator{t, admin}.mustReopen()
+	})
+}
+
+func TestReloadOfAFailedJournalWaitsForTheAttemptsThatRun(t *testing.T) {
+	failWhileOneRuns(t, func(d *door, admin, words string) {
+		d.failJournal(t, words)
+		d.mustReload(t, admin, words)
+	})
+}
+
+// The journal that fails now has not delivered anything, and has none to wait for:
+// the attempt is one of the journal before.
+func TestReloadAfterASecondFailureWaitsForTheAttemptsThatRun(t *testing.T) {
+	failWhileOneRuns(t, func(d *door, admin, words string) {
+		d.failJournal(t, words)
+		operator{t, admin}.mustReopen()
+		d.failJournal(t, words)
+		d.mustReload(t, admin, words)
+	})
+}
+
+// failWhileOneRuns lets a journal fail and be opened anew while an entry is sent.
+func failWhileOneRuns(t *testing.T, fail func(d *door, admin, words string)) {
+	t.Helper()
 	a := newTaker(t)
 	a.start(t)
 	release := make(chan struct{})
+	again := sync.OnceFunc(func() { close(release) })
+	defer again()
 	a.answer = func(n int, _ http.ResponseWriter, _ string) bool {
 		if n == 1 {
 			<-release
@@ -166,11 +211,7 @@ func TestFailedJournalWaitsForTheAttemptsThatRun(t *testing.T) {
 	if res, _ := d.post(t, "slow", "X-Lane", "one"); res.StatusCode != 200 {
 		t.Fatalf("%d", res.StatusCode)
 	}
-	replaceLogs(t, store(t, words))
-	d.refused(t)
-	if status, text := (operator{t, admin}).ask("POST", "/reopen", ""); status != 200 {
-		t.Fatalf("%d %s", status, text)
-	}
+	fail(d, admin, words)
 	if res, _ := d.post(t, "other", "X-Lane", "two"); res.StatusCode != 200 {
 		t.Errorf("%d", res.StatusCode)
 	}
@@ -178,7 +219,7 @@ func TestFailedJournalWaitsForTheAttemptsThatRun(t *testing.T) {
 	if n := a.attempts(); n != 2 {
 		t.Errorf("%d attempts while the first runs", n)
 	}
-	close(release)
+	again()
 	// Its end could not be noted any more: it comes once more, with its key.
 	eventually(t, "it is delivered again", func() bool { return a.attempts() == 3 })
 	a.mu.Lock()

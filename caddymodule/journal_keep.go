@@ -47,6 +47,17 @@ func (p *pool) keepLocked(plan *journalPlan, secret []byte, j *journal.Journal) 
 	go p.keepOpen(ctx) // ends when the journal is closed
 }
 
+// succeedLocked makes j, opened in the same folder, the pool's journal in the place
+// of one that has failed or retired. Attempts of that one go on, and those of the ones
+// before it. Their entries are among those of j, which delivers when they have ended.
+func (p *pool) succeedLocked(plan *journalPlan, secret []byte, j *journal.Journal) {
+	was, before, end := p.journal.Load(), p.kept, p.journalEnd.Load()
+	before.stop()
+	p.keepLocked(plan, secret, j)
+	p.kept.before, p.kept.resumed = before.before, before.resumed
+	p.quietLocked(was, j, end)
+}
+
 // installLocked makes j what writes go to.
 func (p *pool) installLocked(j *journal.Journal) {
 	stores.Lock()
@@ -128,15 +139,18 @@ func (p *pool) reopen(ctx context.Context, force bool) error {
 	p.kept.secret, p.kept.made = secret, true
 	end := p.journalEnd.Load()
 	p.installLocked(j)
-	p.quietLocked(was, j, end, p.kept.resumed)
+	p.quietLocked(was, j, end)
 	p.log.Info("the journal is open again: writes are kept", zap.String("folder", plan.dir))
 	return nil
 }
 
 // quietLocked lets j, which has taken the place of was, deliver nothing while
 // attempts of that one run, or of those before it. Those that only wait end.
-func (p *pool) quietLocked(was, j *journal.Journal, end *ending, earlier <-chan struct{}) {
-	done := make(chan struct{})
+func (p *pool) quietLocked(was, j *journal.Journal, end *ending) {
+	earlier, done := p.kept.resumed, make(chan struct{})
+	if p.kept.before != nil {
+		context.AfterFunc(end, p.kept.before.cancel) // over knows the last one alone
+	}
 	p.kept.quiet, p.kept.before, p.kept.resumed = true, end, done
 	end.hurry()
 	go p.resume(was, j, end, earlier, done) // ends with the attempts that run, which are bounded

@@ -108,9 +108,16 @@ func (p *pool) openStore(plan *journalPlan, secret []byte, existing bool) (*jour
 // with tables a quarter as often, and a write waits for it less.
 const journalMemory = 64 << 20
 
-// startJournalLocked opens the journal of a pool whose journal has failed.
+// startJournalLocked opens the journal of a pool whose journal has failed. One in
+// another folder has none of the entries for which attempts run, and waits for nobody.
 func (p *pool) startJournalLocked(plan *journalPlan) {
-	p.closeJournalLocked()
+	take := p.keepLocked
+	if p.kept.plan.dir == plan.dir {
+		p.journal.Load().Leave()
+		take = p.succeedLocked
+	} else {
+		p.closeJournalLocked()
+	}
 	secret, err := plan.secret()
 	var j *journal.Journal
 	if err == nil {
@@ -119,7 +126,7 @@ func (p *pool) startJournalLocked(plan *journalPlan) {
 	if err != nil {
 		j = p.noJournal(plan, err)
 	}
-	p.keepLocked(plan, secret, j)
+	take(plan, secret, j)
 }
 
 func (p *pool) noJournal(plan *journalPlan, err error) *journal.Journal {
@@ -130,19 +137,14 @@ func (p *pool) noJournal(plan *journalPlan, err error) *journal.Journal {
 
 // changeSecretLocked opens the journal with its first key. If that does not work it
 // is opened without again.
-//
-// Attempts that run go on, as when a journal has failed, and the new one delivers
-// when they have ended.
 func (p *pool) changeSecretLocked(plan *journalPlan, secret []byte) error {
-	was, before, end := p.journal.Load(), p.kept, p.journalEnd.Load()
-	before.stop()
-	if err := was.Retire(); err != nil {
+	before := p.kept
+	if err := p.journal.Load().Retire(); err != nil {
 		p.log.Error("closing the journal", zap.Error(err))
 	}
 	j, err := p.openStore(plan, secret, true)
 	if err == nil {
-		p.keepLocked(plan, secret, j)
-		p.quietLocked(was, j, end, before.resumed)
+		p.succeedLocked(plan, secret, j)
 		return nil
 	}
 	err = p.journalError(plan, err)
@@ -150,8 +152,7 @@ func (p *pool) changeSecretLocked(plan *journalPlan, secret []byte) error {
 	if again != nil {
 		j = journal.None(again, journal.Options{Log: p.log, Limits: before.plan.limits})
 	}
-	p.keepLocked(before.plan, before.secret, j)
-	p.quietLocked(was, j, end, before.resumed)
+	p.succeedLocked(before.plan, before.secret, j)
 	return err
 }
 
