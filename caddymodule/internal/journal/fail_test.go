@@ -145,6 +145,51 @@ func failUnderLoad(t *testing.T, b *breakable) {
 	}
 }
 
+// Pebble finds out when it wants its next log. Told so, it would end the process.
+func TestRemovedFolderIsAFailure(t *testing.T) {
+	takenAway(t, filepath.Join(t.TempDir(), "journal"), os.RemoveAll)
+}
+
+func TestMovedFolderIsAFailureAndHasAllThatWasAcknowledged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "journal")
+	acknowledged := takenAway(t, dir, func(dir string) error { return os.Rename(dir, dir+"-moved") })
+	j := openIn(t, dir+"-moved", Options{})
+	if s := j.Stats(); s.Depth != int64(acknowledged) || acknowledged < 2 {
+		t.Fatalf("%d entries, want %d", s.Depth, acknowledged)
+	}
+	checkSums(t, j)
+}
+
+// takenAway takes the folder of an open journal away and appends until that is
+// noticed. It returns how many writes were acknowledged.
+func takenAway(t *testing.T, dir string, take func(dir string) error) (acknowledged int) {
+	t.Helper()
+	j := openIn(t, dir, Options{Log: zap.NewNop(), Limits: Limits{PerClient: -1}})
+	mustAppend(t, j, write("lane", "x")).Accept()
+	if err := take(dir); err != nil {
+		t.Fatal(err)
+	}
+	pad := strings.Repeat("x", 64<<10)
+	for acknowledged = 1; ; acknowledged++ {
+		l, err := j.Append(context.Background(), write("lane", pad))
+		if errors.Is(err, ErrFailed) && errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil || acknowledged == 2000 { // eight memtables
+			t.Fatalf("%v after %d writes, want ErrFailed", err, acknowledged)
+		}
+		l.Accept()
+	}
+	if _, err := j.Append(context.Background(), write("lane", "after")); !errors.Is(err, ErrFailed) {
+		t.Fatalf("%v, want ErrFailed", err)
+	}
+	if s := j.Stats(); s.Failed == nil {
+		t.Fatal("the stats know nothing of it")
+	}
+	_ = j.Close() // does not hang
+	return acknowledged
+}
+
 func TestDiskThatStallsUnderManyWritesGoesOnWhenItIsBack(t *testing.T) {
 	var disk stalling
 	j := inMemory(t, Options{fs: errorfs.Wrap(vfs.NewMem(), &disk)})

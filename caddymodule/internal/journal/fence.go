@@ -31,7 +31,7 @@ func (e *engine) change(do func() error) error {
 		return nil
 	}
 	err := do()
-	if err == nil || !e.armed.Load() || errors.Is(err, os.ErrNotExist) {
+	if err == nil || !e.armed.Load() {
 		return err
 	}
 	e.fail(err)
@@ -74,8 +74,16 @@ func (f *fencedFS) Link(from, to string) error {
 	return f.e.change(func() error { return f.FS.Link(from, to) })
 }
 
+// Remove of a file that is gone has nothing to do: Pebble asks for that now and then.
+// For all its other changes a file or folder must be there, and is not when somebody
+// has taken the folder away.
 func (f *fencedFS) Remove(name string) error {
-	return f.e.change(func() error { return f.FS.Remove(name) })
+	return f.e.change(func() error {
+		if err := f.FS.Remove(name); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 }
 
 func (f *fencedFS) RemoveAll(name string) error {
