@@ -144,6 +144,7 @@ var journalErrors = []struct {
 	{errNoSuchJournal, http.StatusNotFound},
 	{journal.ErrBusy, http.StatusConflict},
 	{journal.ErrNotDead, http.StatusConflict},
+	{journal.ErrFull, http.StatusInsufficientStorage},
 	{journal.ErrFailed, http.StatusServiceUnavailable},
 	{journal.ErrClosed, http.StatusServiceUnavailable},
 }
@@ -326,7 +327,11 @@ const exportedTrailer = "Portner-Exported"
 func importJournal(j *journal.Journal, w http.ResponseWriter, r *http.Request) error {
 	n, err := j.Import(r.Context(), r.Body)
 	if err != nil {
-		return badRequest(fmt.Errorf("after %d entries: %w", n, err))
+		err = fmt.Errorf("after %d entries: %w", n, err)
+		if errors.Is(err, journal.ErrFull) {
+			return err
+		}
+		return badRequest(err)
 	}
 	return adminJSON(w, map[string]int{"imported": n})
 }

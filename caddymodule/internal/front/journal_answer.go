@@ -101,7 +101,7 @@ type entryAnswer struct {
 	Header http.Header `json:"header,omitempty"`
 	Text   string      `json:"text,omitempty"` // of a body that is text
 	Body   []byte      `json:"body,omitempty"` // of another, in base64
-	Cut    bool        `json:"cut,omitempty"`  // it was too long to be kept
+	Cut    bool        `json:"cut,omitempty"`  // it was too long to be kept, or the disk too full
 }
 
 func (f *Front) tellEntry(w http.ResponseWriter, r *http.Request, text string) error {

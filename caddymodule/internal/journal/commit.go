@@ -28,12 +28,12 @@ type pebbleStore struct {
 	door sync.RWMutex // held for reading by whoever submits
 	shut bool         // door
 
-	synced  uint64                 // the last commit that is known to be on disk; the committer's
-	recent  map[Hash]int64         // bytes of clients, 0 too, at most maxRecent; the committer's
-	sums    atomic.Pointer[totals] // of the last commit
-	maxByte atomic.Int64           // Limits.MaxBytes of the last append; bounds the answers
-	space   space
-	first   first
+	synced uint64                 // the last commit that is known to be on disk; the committer's
+	recent map[Hash]int64         // bytes of clients, 0 too, at most maxRecent; the committer's
+	sums   atomic.Pointer[totals] // of the last commit
+	limits atomic.Pointer[Limits] // with their defaults
+	space  space
+	first  first
 }
 
 // op is a change that waits for its group.
@@ -74,7 +74,7 @@ func openStore(dir string, opts Options) (*pebbleStore, error) {
 		return nil, err
 	}
 	s := &pebbleStore{engine: e, seal: seal, ops: make(chan *op, maxWaiting), stop: make(chan struct{}), ended: make(chan struct{}), recent: make(map[Hash]int64)}
-	s.maxByte.Store(defaultMaxBytes)
+	s.bound(Limits{Reserve: defaultReserve}.withDefaults())
 	if err := s.readMeta(); err != nil {
 		_ = e.close()
 		return nil, err
@@ -410,17 +410,24 @@ func (s *pebbleStore) remember(clients map[Hash]int64) {
 }
 
 // room reports whether there is some for the entry.
-func (g *group) room(e *Entry, lim Limits) error {
-	g.s.maxByte.Store(lim.MaxBytes)
-	switch {
+func (g *group) room(e *Entry) error {
+	switch lim := g.s.limits.Load(); {
 	case g.totals.bytes+e.size > lim.MaxBytes:
 		return ErrFull
 	case lim.PerClient > 0 && g.client(e.Client, 0)+e.size > lim.PerClient:
 		return ErrShare
-	case !g.s.space.has(e.size+int64(g.bytes), lim.Reserve, g.s.free):
-		return fmt.Errorf("%w: the disk has no more than the reserve left", ErrFull)
+	case !g.spare(e.size):
+		return errReserve
 	}
 	return nil
+}
+
+var errReserve = fmt.Errorf("%w: the disk has no more than the reserve left", ErrFull)
+
+// spare reports whether so many bytes more, with what the group has so far, leave the
+// disk its reserve.
+func (g *group) spare(bytes int64) bool {
+	return g.s.space.has(int64(g.batch.Len())+bytes, g.s.limits.Load().Reserve, g.s.free)
 }
 
 // space is how much of the disk was free when it was looked at last. Only the
@@ -444,12 +451,13 @@ func (s *space) has(bytes, reserve int64, look func() (int64, bool)) bool {
 
 func (s *space) used(bytes int64) { s.left -= bytes }
 
+func (s *pebbleStore) bound(lim Limits)         { s.limits.Store(&lim) }
 func (s *pebbleStore) totals() totals           { return *s.sums.Load() }
 func (s *pebbleStore) failure() error           { return s.err() }
 func (s *pebbleStore) failedC() <-chan struct{} { return s.failed }
 
 // answerRoom is how many bytes the kept answers may still take.
-func (s *pebbleStore) answerRoom() int64 { return s.maxByte.Load() - s.totals().answerBytes }
+func (s *pebbleStore) answerRoom() int64 { return s.limits.Load().MaxBytes - s.totals().answerBytes }
 
 // close ends the committer after all that was submitted, and then the engine. A
 // failed engine is not waited for.

@@ -272,7 +272,7 @@ func TestClockThatJumpsBackChangesNoOrder(t *testing.T) {
 			w := write("lane", fmt.Sprint(i))
 			l := &Live{j: j, entry: newEntry(&w, time.Now().Add(-time.Duration(i)*time.Hour))} // each an hour before the last
 			done := make(chan error, 1)
-			j.store.append(l.entry, *j.limits.Load(), l.hold, func(err error) { l.committed(err); done <- err })
+			j.store.append(l.entry, l.hold, func(err error) { l.committed(err); done <- err })
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}

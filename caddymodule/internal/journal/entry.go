@@ -150,7 +150,8 @@ type Answer struct {
 	Status int                 `json:"status"`
 	Header map[string][]string `json:"header,omitempty"`
 	Body   []byte              `json:"body,omitempty"`
-	// Cut says that the body was longer than MaxAnswer, and is not kept.
+	// Cut says that the body is not kept: it was longer than MaxAnswer, or the disk
+	// had no room for it.
 	Cut bool `json:"cut,omitempty"`
 }
 

@@ -101,9 +101,13 @@ func (j *Journal) Export(ctx context.Context, w io.Writer, states ...State) (n i
 const importStep = 256
 
 // Import takes in what Export has written, in its order, behind all that is here,
-// and returns how many entries it read. One whose id is known here is left alone,
-// so that an import may be repeated. Limits do not count.
+// and returns how many entries it has taken in, those among them whose ids are known
+// here: they are left alone, so that an import may be repeated. Limits do not count,
+// but for the reserve: before an entry that would use it the import ends with ErrFull.
+// Of those behind it none is taken, or it would come after them when it is repeated.
 func (j *Journal) Import(ctx context.Context, r io.Reader) (n int, err error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	dec := json.NewDecoder(r)
 	results := make(chan error, importStep)
 	pending := 0
@@ -115,7 +119,12 @@ func (j *Journal) Import(ctx context.Context, r io.Reader) (n int, err error) {
 			case <-j.store.failedC():
 				one = j.store.failure()
 			}
-			err = errors.Join(err, one)
+			switch {
+			case one == nil:
+				n++
+			case err == nil:
+				err = one
+			}
 		}
 	}
 	for err == nil && ctx.Err() == nil {
@@ -123,26 +132,32 @@ func (j *Journal) Import(ctx context.Context, r io.Reader) (n int, err error) {
 		if err = dec.Decode(&l); err != nil {
 			break
 		}
-		e, d, bad := l.entry()
-		if bad != nil {
-			err = bad
+		var e *Entry
+		var d *ending
+		if e, d, err = l.entry(); err != nil {
 			break
 		}
-		drain(importStep - 1)
+		if drain(importStep - 1); err != nil {
+			break
+		}
 		pending++
-		j.store.restore(e, d, func(err error) {
-			if err == nil && d == nil && e.Seq != 0 {
+		j.store.restore(ctx, e, d, func(err error) {
+			switch {
+			case err != nil:
+				stop(err) // before the store looks at the next one
+			case d == nil && e.Seq != 0:
 				j.revived(e)
 			}
 			results <- err
 		})
-		n++
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	drain(0)
-	if err = errors.Join(err, ctx.Err()); err != nil {
+	if drain(0); err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		return n, fmt.Errorf("journal: import, entry %d: %w", n+1, err)
 	}
 	return n, nil

@@ -238,7 +238,7 @@ func TestCommitWhoseSyncFailedIsNone(t *testing.T) {
 	w := write("lane", "x")
 	l := &Live{j: j, entry: newEntry(&w, time.Now())}
 	done := make(chan error, 1)
-	j.store.append(l.entry, *j.limits.Load(), l.hold, func(err error) { done <- err })
+	j.store.append(l.entry, l.hold, func(err error) { done <- err })
 	if err := <-done; !errors.Is(err, ErrFailed) || !errors.Is(err, syscall.EIO) {
 		t.Fatalf("%v, want ErrFailed for EIO", err)
 	}
@@ -267,6 +267,50 @@ func TestFullDiskIsRefusedBeforeItIsFull(t *testing.T) {
 	if j.Err() != nil {
 		t.Fatal(j.Err())
 	}
+}
+
+// What a repeat would be given again is not worth a disk that is full.
+func TestAnswersLeaveTheReserveAlone(t *testing.T) {
+	mem := vfs.NewMem()
+	disk := func(free uint64) { mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free, TotalBytes: 1 << 40}) }
+	disk(defaultReserve + 1<<30)
+	j := inMemory(t, Options{fs: mem})
+	keyed := func(body string) Write {
+		w := write("lane", body)
+		w.Key = body
+		return w
+	}
+	for n := range 20 {
+		mustAppend(t, j, keyed(fmt.Sprint(n))).Accept()
+	}
+	bad := mustAppend(t, j, keyed("bad"))
+	bad.Accept()
+	disk(defaultReserve - 1)
+	j.store.(*pebbleStore).space.at = time.Time{} // as after spaceAge
+	app := application{judge: func(body string, _ int) Outcome {
+		o := Outcome{Kind: Taken, Answer: &Answer{Status: 201, Header: map[string][]string{"X-Long": {strings.Repeat("x", 1000)}}, Body: make([]byte, 40<<10)}}
+		if body == "bad" {
+			o.Kind, o.Answer.Status = Rejected, 422
+		}
+		return o
+	}}
+	j.Deliver(app.send)
+	until(t, j, "all have ended", func() bool { return j.Stats().Depth == 0 })
+	if s := j.Stats(); s.Answers != 20 || s.AnswerBytes > 20*200 {
+		t.Fatalf("%+v", s)
+	}
+	var repeat *Repeat
+	if _, err := j.Append(t.Context(), keyed("0")); !errors.As(err, &repeat) || repeat.State != Delivered {
+		t.Fatalf("%v, want a repeat of what is delivered", err)
+	}
+	if a := repeat.Answer; a == nil || a.Status != 201 || !a.Cut || len(a.Header) != 0 || len(a.Body) != 0 {
+		t.Fatalf("the answer is %+v", a)
+	}
+	s, err := j.Find(bad.Entry().ID)
+	if err != nil || s.State != Dead || s.Answer == nil || s.Answer.Status != 422 || !s.Answer.Cut || len(s.Answer.Body) != 0 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	checkSums(t, j)
 }
 
 func TestLimitsBoundAllAndEach(t *testing.T) {

@@ -128,6 +128,7 @@ func (j *Journal) SetLimits(lim Limits) {
 	}
 	lim = lim.withDefaults()
 	j.limits.Store(&lim)
+	j.store.bound(lim)
 }
 
 // Append keeps a write. When it returns a Live, the write is on disk, and its
@@ -146,7 +147,7 @@ func (j *Journal) Append(ctx context.Context, w Write) (*Live, error) {
 	start := time.Now()
 	l := &Live{j: j, entry: newEntry(&w, start)}
 	result := make(chan error, 1)
-	j.store.append(l.entry, *j.limits.Load(), l.hold, func(err error) {
+	j.store.append(l.entry, l.hold, func(err error) {
 		w.release()
 		l.committed(err)
 		result <- err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,41 @@ func TestExportImportsTheSame(t *testing.T) {
 	var app application
 	to.Deliver(app.send)
 	until(t, to, "all delivered", func() bool { return to.Stats().Depth == 0 })
+}
+
+// An entry that has no room keeps those out that come after it: repeated, the import
+// would put it behind them.
+func TestImportStopsAtTheReserve(t *testing.T) {
+	from := inMemory(t, Options{})
+	bodies := []string{"1", "2", strings.Repeat("3", 2<<20), "4", "5"}
+	for _, body := range bodies {
+		mustAppend(t, from, write("lane", body)).Accept()
+	}
+	var text bytes.Buffer
+	if _, err := from.Export(t.Context(), &text, Undelivered); err != nil {
+		t.Fatal(err)
+	}
+	mem := vfs.NewMem()
+	disk := func(free uint64) { mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free, TotalBytes: 1 << 40}) }
+	disk(defaultReserve + 1<<20)
+	to := inMemory(t, Options{fs: mem})
+	n, err := to.Import(t.Context(), bytes.NewReader(text.Bytes()))
+	if n != 2 || !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), "entry 3: ") || strings.Count(err.Error(), "reserve") != 1 {
+		t.Fatalf("%d, %v; want ErrFull at the third", n, err)
+	}
+	if s := to.Stats(); s.Depth != 2 {
+		t.Fatalf("%+v", s)
+	}
+	disk(defaultReserve + 1<<30)
+	if n, err := to.Import(t.Context(), bytes.NewReader(text.Bytes())); n != 5 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+	var app application
+	to.Deliver(app.send)
+	until(t, to, "all delivered", func() bool { return to.Stats().Depth == 0 })
+	if got := app.taken(); !slices.Equal(got, bodies) {
+		t.Fatalf("%.20q", got)
+	}
 }
 
 func TestSealedJournalHasNoPlainText(t *testing.T) {

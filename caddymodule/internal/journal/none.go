@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -19,13 +20,14 @@ type noStore struct {
 	failed chan struct{}
 }
 
-func (s *noStore) append(_ *Entry, _ Limits, _ func(), done func(error))      { done(s.why) }
-func (s *noStore) restore(_ *Entry, _ *ending, done func(error))              { done(s.why) }
-func (s *noStore) settle(_ *Entry, _ *ending, _ time.Duration, d func(error)) { d(s.why) }
-func (s *noStore) bury(_ *Entry, _ *ending, done func(error))                 { done(s.why) }
-func (s *noStore) note(_ *Entry, _ tries, done func(error))                   { done(s.why) }
-func (s *noStore) revive(_ uint64, done func(error))                          { done(s.why) }
-func (s *noStore) drop(_ uint64, done func(error))                            { done(s.why) }
+func (s *noStore) bound(Limits)                                                  {}
+func (s *noStore) append(_ *Entry, _ func(), done func(error))                   { done(s.why) }
+func (s *noStore) restore(_ context.Context, _ *Entry, _ *ending, d func(error)) { d(s.why) }
+func (s *noStore) settle(_ *Entry, _ *ending, _ time.Duration, d func(error))    { d(s.why) }
+func (s *noStore) bury(_ *Entry, _ *ending, done func(error))                    { done(s.why) }
+func (s *noStore) note(_ *Entry, _ tries, done func(error))                      { done(s.why) }
+func (s *noStore) revive(_ uint64, done func(error))                             { done(s.why) }
+func (s *noStore) drop(_ uint64, done func(error))                               { done(s.why) }
 
 func (s *noStore) next(Hash, uint64) (uint64, tries, bool, error)       { return 0, tries{}, false, s.why }
 func (s *noStore) load(uint64) (*Entry, error)                          { return nil, s.why }

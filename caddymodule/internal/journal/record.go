@@ -230,6 +230,16 @@ type ending struct {
 	answer   *Answer
 }
 
+// bare is the ending with no more of the answer than its status.
+func (d *ending) bare() *ending {
+	if d.answer == nil {
+		return d
+	}
+	b := *d
+	b.answer = &Answer{Status: d.answer.Status, Cut: true}
+	return &b
+}
+
 func (d *ending) encode(w *writer) {
 	w.hash(d.scope)
 	w.str(d.reason)

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -105,6 +106,7 @@ func (s *Salvaged) transfer(dir, reading, fresh string, secret []byte, opts Opti
 	}
 	defer from.Close()
 	opts.Existing = false
+	opts.Limits.Reserve = -1 // if there is no room, nothing has changed
 	to, err := Open(fresh, opts)
 	if err != nil {
 		return err
@@ -138,7 +140,7 @@ func (s *Salvaged) copyEntries(from, to store) error {
 			s.Dead++
 		}
 		pending++
-		to.restore(e, d, func(err error) { results <- err })
+		to.restore(context.Background(), e, d, func(err error) { results <- err })
 		return err
 	}
 	err := inOrder(from, put)

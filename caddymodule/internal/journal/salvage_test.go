@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // mixed makes a journal with n entries, every third of them a dead letter, and
@@ -26,6 +28,20 @@ func mixed(t *testing.T, dir string, n int, opts Options) *Journal {
 		}
 	}
 	return j
+}
+
+// Whoever mends a journal on a full disk has no reserve to leave.
+func TestSalvageMayUseTheReserve(t *testing.T) {
+	mem := vfs.NewMem()
+	j := inMemory(t, Options{fs: mem})
+	mustAppend(t, j, write("lane", "x")).Accept()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 20, TotalBytes: 1 << 40})
+	if got, err := Salvage("journal", nil, Options{fs: mem}); err != nil || got.Undelivered != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
 }
 
 func TestSalvagedEntriesKeepTheirOrder(t *testing.T) {

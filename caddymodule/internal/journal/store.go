@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -17,15 +18,19 @@ import (
 // restore, no crash undoes the change. The others reach the disk with the next of
 // those, or soon.
 type store interface {
+	// bound changes the limits.
+	bound(lim Limits)
 	// append gives the entry its Seq and keeps it. staged is called once the seq
 	// is known and before anybody can see the entry; done may follow with an error.
-	append(e *Entry, lim Limits, staged func(), done func(error))
+	append(e *Entry, staged func(), done func(error))
 	// restore is append for an entry that has been in a journal before: with its
-	// id, and maybe dead. One whose id is known is left alone.
-	restore(e *Entry, dead *ending, done func(error))
-	// settle ends an entry that the application has. keep is how long the answer is kept.
+	// id, and maybe dead. One whose id is known is left alone. Of the limits the
+	// reserve counts. Once ctx has ended, nothing more is kept.
+	restore(ctx context.Context, e *Entry, dead *ending, done func(error))
+	// settle ends an entry that the application has. keep is how long the answer is
+	// kept, of which no more than the status is where the reserve would be used.
 	settle(e *Entry, d *ending, keep time.Duration, done func(error))
-	// bury makes it a dead letter.
+	// bury makes it a dead letter, with no more of the answer than settle keeps.
 	bury(e *Entry, d *ending, done func(error))
 	// note remembers an attempt that came to nothing.
 	note(e *Entry, t tries, done func(error))
@@ -61,7 +66,7 @@ type store interface {
 	close() error
 }
 
-// Limits bound the journal. They are asked at each Append and may change.
+// Limits bound the journal. They may change.
 type Limits struct {
 	// MaxBytes of open and dead entries. Default 1 GiB. Answers that are kept have
 	// as much again for themselves; the oldest are forgotten early when it is full.
@@ -72,7 +77,7 @@ type Limits struct {
 	// Reserve is how much of the disk is left free: what Pebble may need to end what
 	// it has begun. All memtables may wait to be written, and a compaction has about
 	// two written of which it has not removed the old. Default six times Options.
-	// Memory, and 256 MiB at least.
+	// Memory, and 256 MiB at least. Negative: nothing is.
 	Reserve int64
 }
 
@@ -92,7 +97,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 // append implements store.
-func (s *pebbleStore) append(e *Entry, lim Limits, staged func(), done func(error)) {
+func (s *pebbleStore) append(e *Entry, staged func(), done func(error)) {
 	record, err := s.seal.entry(e)
 	if err != nil {
 		done(err)
@@ -104,7 +109,7 @@ func (s *pebbleStore) append(e *Entry, lim Limits, staged func(), done func(erro
 		if err := s.known(scope, e.Fingerprint); err != nil {
 			return err
 		}
-		if err := g.room(e, lim); err != nil {
+		if err := g.room(e); err != nil {
 			return err
 		}
 		g.totals.seq++
@@ -143,7 +148,7 @@ func (s *pebbleStore) known(scope, fingerprint Hash) error {
 }
 
 // restore implements store.
-func (s *pebbleStore) restore(e *Entry, dead *ending, done func(error)) {
+func (s *pebbleStore) restore(ctx context.Context, e *Entry, dead *ending, done func(error)) {
 	record, err := s.seal.entry(e)
 	if err != nil {
 		done(err)
@@ -151,9 +156,15 @@ func (s *pebbleStore) restore(e *Entry, dead *ending, done func(error)) {
 	}
 	e.size = int64(len(record))
 	s.submit(&op{sync: true, size: len(record), scope: Hash(e.ID), done: done, stage: func(g *group) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		_, known, err := s.place(e.ID)
 		if err != nil || known {
 			return err
+		}
+		if !g.spare(e.size) {
+			return errReserve
 		}
 		g.totals.seq++
 		e.Seq = g.totals.seq
@@ -231,7 +242,12 @@ func (s *pebbleStore) settle(e *Entry, d *ending, keep time.Duration, done func(
 			return
 		}
 	}
-	s.submit(&op{size: len(record), scope: d.scope, seq: e.Seq, done: done, stage: func(g *group) error {
+	s.submit(&op{size: len(record), scope: d.scope, seq: e.Seq, done: done, stage: func(g *group) (err error) {
+		if keep > 0 && !g.spare(int64(len(record))) {
+			if record, err = s.seal.ending(d.bare()); err != nil {
+				return err
+			}
+		}
 		if ok, err := g.shut(e); !ok {
 			return err
 		}
@@ -264,10 +280,14 @@ func (s *pebbleStore) bury(e *Entry, d *ending, done func(error)) {
 		if err := s.get(seqKey(kEntry, e.Seq), func(v []byte) error { record = append(record, v...); return nil }); err != nil {
 			return err
 		}
+		end := d
+		if !g.spare(e.size) {
+			end = d.bare()
+		}
 		if ok, err := g.shut(e); !ok {
 			return err
 		}
-		return g.dead(e, record, d)
+		return g.dead(e, record, end)
 	}})
 }
 
