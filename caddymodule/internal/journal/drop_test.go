@@ -52,6 +52,28 @@ func TestHeadOfALaneCanBeDroppedWhileItIsBeingSent(t *testing.T) {
 	})
 }
 
+// Who comes late finds another journal in the place of his: that one has his write
+// too, and may be sending it.
+func TestNothingIsBegunWithAJournalThatIsNone(t *testing.T) {
+	for name, end := range map[string]func(*Journal){
+		"failed":  func(j *Journal) { j.store.(*pebbleStore).fail(errors.New("as a disk says")) },
+		"retired": func(j *Journal) { _ = j.Retire() },
+		"closed":  func(j *Journal) { _ = j.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := inMemory(t, Options{})
+			l := mustAppend(t, j, write("lane", "x"))
+			end(j)
+			if l.Begin() || !j.Idle() {
+				t.Error("an attempt beside those of the next journal")
+			}
+			if !l.Accept() {
+				t.Error("its client is not told that it is kept")
+			}
+		})
+	}
+}
+
 func TestDroppedEntryCallsItsRequestsAttemptOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := inMemory(t, Options{})

@@ -254,6 +254,19 @@ func (j *Journal) Retire() error {
 	return j.leave()
 }
 
+// gone reports whether the journal has failed, retired or closed. Asked under j.mu it
+// is asked either before Idle is, and the attempt counts there, or after it was true.
+func (j *Journal) gone() bool {
+	select {
+	case <-j.retired:
+		return true
+	case <-j.ctx.Done():
+		return true
+	default:
+		return j.Err() != nil
+	}
+}
+
 // Idle reports whether no attempt runs, of a worker or a request. Whoever opens
 // anew a journal that has failed or retired waits for that before Deliver, or an
 // entry would be sent twice at once.

@@ -90,13 +90,14 @@ func (l *Live) letGoLocked() {
 
 // Begin reports whether the request may send its entry now, and counts the
 // attempt as begun: End must follow. False when entries of the lane that were
-// accepted earlier have not been delivered; then Accept is what remains.
+// accepted earlier have not been delivered, or when the journal is none any more:
+// the one in its place has the entry as well. Then Accept is what remains.
 func (l *Live) Begin() bool {
 	j := l.j
 	j.resolve(l.lane)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if l.begun || l.accepted || l.lane.backlog || l.lane.late > 0 {
+	if l.begun || l.accepted || l.lane.backlog || l.lane.late > 0 || j.gone() {
 		return false
 	}
 	l.begun, l.running = true, true
