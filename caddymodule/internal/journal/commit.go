@@ -145,8 +145,13 @@ func (s *pebbleStore) submit(o *op) {
 	}
 	select {
 	case s.ops <- o:
+		select {
+		case <-s.ended: // the committer may have looked for the last time before
+			s.refuseRest()
+		default:
+		}
 	case <-s.failed:
-		o.done(s.err())
+		o.done(s.refusal())
 	}
 }
 
@@ -162,14 +167,14 @@ func (s *pebbleStore) wait(result <-chan error) error {
 		case err := <-result:
 			return err
 		default:
-			return ErrClosed
+			return s.refusal()
 		}
 	}
 }
 
 func (s *pebbleStore) run() {
-	defer close(s.ended)
 	defer s.refuseRest()
+	defer close(s.ended) // before that: who submits later finds it closed, and does it himself
 	lazy := time.NewTimer(time.Hour)
 	lazy.Stop()
 	unsynced := false
@@ -211,19 +216,23 @@ func (s *pebbleStore) run() {
 	}
 }
 
+// refuseRest says no to all who wait when nothing is committed any more.
 func (s *pebbleStore) refuseRest() {
 	for {
 		select {
 		case o := <-s.ops:
-			err := s.err()
-			if err == nil {
-				err = ErrClosed
-			}
-			o.done(err)
+			o.done(s.refusal())
 		default:
 			return
 		}
 	}
+}
+
+func (s *pebbleStore) refusal() error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return ErrClosed
 }
 
 // flush syncs what was committed without.

@@ -244,6 +244,48 @@ func TestCommitWhoseSyncFailedIsNone(t *testing.T) {
 	}
 }
 
+// Nobody is forgotten who submits a change while the committer ends: it is refused,
+// and its body and its turn are given back.
+func TestChangeThatMeetsTheEndOfTheCommitterIsRefused(t *testing.T) {
+	for range 1000 {
+		// As submit finds it that has asked for failures just before there was one.
+		s := &pebbleStore{engine: &engine{failed: make(chan struct{})}, ops: make(chan *op, 1), ended: make(chan struct{})}
+		close(s.failed)
+		close(s.ended)
+		told := 0
+		s.submit(&op{done: func(err error) {
+			told++
+			if err == nil {
+				t.Error("no error")
+			}
+		}})
+		if told != 1 {
+			t.Fatalf("told %d times", told)
+		}
+	}
+}
+
+func TestChangesAreAllAnsweredWhenTheEngineFailsUnderThem(t *testing.T) {
+	for range 2000 {
+		s := &pebbleStore{engine: &engine{failed: make(chan struct{}), log: zap.NewNop()}, ops: make(chan *op, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+		s.sums.Store(new(totals))
+		go s.run()
+		var told sync.WaitGroup
+		for range 8 {
+			told.Add(1)
+			go s.submit(&op{done: func(error) { told.Done() }})
+		}
+		s.fail(syscall.EIO)
+		done := make(chan struct{})
+		go func() { told.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatal("somebody was told nothing")
+		}
+	}
+}
+
 func TestFullDiskIsRefusedBeforeItIsFull(t *testing.T) {
 	mem := vfs.NewMem()
 	disk := func(free uint64) { mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free, TotalBytes: 1 << 40}) }
