@@ -117,8 +117,8 @@ func TestDeparturesLeaveNothingBehind(t *testing.T) {
 		}
 		defer res.Body.Close()
 		text, err := io.ReadAll(res.Body)
-		if bytes.Contains(text, []byte("queue-shed")) {
-			return // a queue that does not go away, for so many leave
+		if bytes.Contains(text, []byte("queue-shed")) || bytes.Contains(text, []byte(`"reason":"door"`)) {
+			return // a queue that does not go away, for so many leave, or a machine that has other things to do
 		}
 		if stage == "staying" && (res.StatusCode != 200 || err != nil) {
 			t.Errorf("who stayed got %d, %v, %.300s", res.StatusCode, err, text)
