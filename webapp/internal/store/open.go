@@ -126,6 +126,7 @@ func (s *Store) openSQLite(ctx context.Context, path string) (err error) {
 	if err := migrateSQLite(ctx, s.write, path, s.log); err != nil {
 		return err
 	}
+	keepToOwner(path, s.log) // not before it is known to be ours
 	if s.read, err = connect(path, "deferred", "query_only(1)", "cache_size(-16384)"); err != nil {
 		return err
 	}
@@ -154,13 +155,28 @@ func connect(path, lock string, pragmas ...string) (*sql.DB, error) {
 	return sql.OpenDB(f), nil
 }
 
-// create makes an empty file where there is none.
+// create makes an empty file where there is none. Its folder may be open to
+// everybody, the file is its owner's: SQLite makes -wal and -shm as it is.
 func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("store: create %s: %w", path, err)
 	}
 	return f.Close()
+}
+
+// keepToOwner takes from everybody what the versions before gave to everybody.
+// A mode that opens a file to a group alone was set by somebody who meant it.
+func keepToOwner(path string, log *zap.Logger) {
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		is, err := os.Stat(name)
+		if err == nil && is.Mode().Perm()&0o007 != 0 {
+			err = os.Chmod(name, 0o600)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			log.Warn("a file of the database may be read by others, and that cannot be changed", zap.Error(err))
+		}
+	}
 }
 
 // dsn names a file in the form that lets its path hold a question mark.

@@ -138,6 +138,36 @@ func TestTakenItemIsThereAfterARestart(t *testing.T) {
 	}
 }
 
+// The database holds what was derived from passwords, and those before were
+// readable to everybody.
+func TestDatabaseIsItsOwnersAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "news.db")
+	files := []string{path, path + "-wal", path + "-shm"}
+	want := func(what string, mode os.FileMode) {
+		t.Helper()
+		for _, name := range files {
+			is, err := os.Stat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := is.Mode().Perm(); got != mode {
+				t.Errorf("%s: %s is %v, want %v", what, filepath.Base(name), got, mode)
+			}
+		}
+	}
+	take(t, open(t, path), story(1)) // stays open, or there were no -wal
+	want("a new one", 0o600)
+	for before, after := range map[os.FileMode]os.FileMode{0o644: 0o600, 0o666: 0o600, 0o640: 0o640, 0o600: 0o600} {
+		for _, name := range files {
+			if err := os.Chmod(name, before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open(t, path)
+		want(fmt.Sprintf("one of %v", before), after)
+	}
+}
+
 // What Take promises depends on these settings; SQLite ignores one that it
 // cannot read.
 func TestCommitsReachTheDisk(t *testing.T) {
