@@ -197,11 +197,11 @@ func (s *Sessions) load(c echo.Context, key string, kind store.SessionKind) erro
 // starts a new one. store.ErrWrongSecret, a *store.TooFast for whoever has
 // guessed too often, or store.ErrBusy when too many log in at once.
 func (s *Sessions) Login(c echo.Context, name, password string) (*news.User, error) {
-	u, err := s.check(c, name, password)
+	who, err := s.check(c, name, password)
 	if err != nil {
 		return nil, err
 	}
-	return s.begin(c, u)
+	return s.logIn(c, who)
 }
 
 // Register creates an account and logs it in. An *news.Invalid names "name"
@@ -222,7 +222,11 @@ func (s *Sessions) Register(c echo.Context, name, password string) (*news.User, 
 		s.accounts.back(from) // there is no account
 		return nil, err
 	}
-	return s.begin(c, u)
+	key, err := s.store.StartSession(c.Request().Context(), u.Name, store.Web, Lifetime)
+	if err != nil {
+		return nil, err
+	}
+	return s.begin(c, u, key)
 }
 
 // Logout ends the session and takes the cookie away.
@@ -247,25 +251,25 @@ func (s *Sessions) ChangePassword(c echo.Context, old, password string) error {
 	if err := news.CheckPassword("password", me.Name, password); err != nil {
 		return err
 	}
-	u, err := s.check(c, me.Name, old)
+	who, err := s.check(c, me.Name, old)
 	if err != nil {
 		return err
 	}
-	if err := s.store.SetPassword(c.Request().Context(), u.Name, password, ""); err != nil {
+	if who, err = s.store.SetPassword(c.Request().Context(), who, password, ""); err != nil {
 		return err
 	}
-	_, err = s.begin(c, u)
+	_, err = s.logIn(c, who)
 	return err
 }
 
 // Token gives a program a token for name and password; it says until when.
 func (s *Sessions) Token(c echo.Context, name, password string) (token string, until time.Time, err error) {
-	u, err := s.check(c, name, password)
+	who, err := s.check(c, name, password)
 	if err != nil {
 		return "", time.Time{}, err
 	}
 	until = time.Now().Add(TokenLifetime)
-	token, err = s.store.StartSession(c.Request().Context(), u.Name, store.API, TokenLifetime)
+	token, err = s.store.LogIn(c.Request().Context(), who, store.API, TokenLifetime)
 	return token, until, err
 }
 
@@ -279,18 +283,18 @@ func (s *Sessions) EndToken(c echo.Context) error {
 const checkTimeout = 10 * time.Second
 
 // check counts the attempt before it is made, so that many at once are many.
-func (s *Sessions) check(c echo.Context, name, password string) (news.User, error) {
+func (s *Sessions) check(c echo.Context, name, password string) (store.Login, error) {
 	from := address(c)
 	pair := from + " " + strings.ToLower(clip(name))
 	if err := s.logins.try(maxLogins, pair); err != nil {
-		return news.User{}, err
+		return store.Login{}, err
 	}
 	if err := s.logins.try(maxLoginsFrom, from); err != nil {
-		return news.User{}, err
+		return store.Login{}, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), checkTimeout) // whoever leaves before the answer has still asked
 	defer cancel()
-	u, err := s.store.CheckPassword(ctx, name, password)
+	who, err := s.store.CheckPassword(ctx, name, password)
 	switch {
 	case err == nil:
 		s.logins.forget(pair)
@@ -298,19 +302,25 @@ func (s *Sessions) check(c echo.Context, name, password string) (news.User, erro
 		s.logins.back(pair)
 		s.logins.back(from)
 	}
-	return u, err
+	return who, err
 }
 
-func (s *Sessions) begin(c echo.Context, u news.User) (*news.User, error) {
+func (s *Sessions) logIn(c echo.Context, who store.Login) (*news.User, error) {
+	key, err := s.store.LogIn(c.Request().Context(), who, store.Web, Lifetime)
+	if err != nil {
+		return nil, err
+	}
+	return s.begin(c, who.User, key)
+}
+
+// begin gives the key of a new session to the browser, in place of the one that it
+// has.
+func (s *Sessions) begin(c echo.Context, u news.User, key string) (*news.User, error) {
 	ctx := c.Request().Context()
 	if old := of(c); old.key != "" && old.kind == store.Web {
 		if err := s.store.EndSession(ctx, old.key); err != nil {
 			return nil, err
 		}
-	}
-	key, err := s.store.StartSession(ctx, u.Name, store.Web, Lifetime)
-	if err != nil {
-		return nil, err
 	}
 	c.SetCookie(cookie(key, int(Lifetime/time.Second)))
 	c.Set(contextKey, state{key: key, user: &u, kind: store.Web})

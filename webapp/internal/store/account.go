@@ -86,44 +86,65 @@ func (s *Store) Register(ctx context.Context, name, password string) (u news.Use
 	return u, err
 }
 
+// Login is somebody who knew his password. It is good until that is changed.
+type Login struct {
+	news.User
+	checked seals // what his password was checked against
+}
+
+// still is nil while a login is good, else ErrWrongSecret.
+func (w *work) still(who Login) error {
+	var now seals
+	var err error
+	now.known, err = w.one("read user", readSeal, into(&now.secret, &now.password), who.Name)
+	if err == nil && now != who.checked {
+		return ErrWrongSecret
+	}
+	return err
+}
+
 // CheckPassword is the user whose name and password these are, else
 // ErrWrongSecret. Names that nobody has, people and users of the simulator take
 // equally long. Who asks often must be slowed down by the caller (package
 // session does). ErrBusy when too many ask at once.
-func (s *Store) CheckPassword(ctx context.Context, name, password string) (news.User, error) {
+func (s *Store) CheckPassword(ctx context.Context, name, password string) (Login, error) {
 	if len(password) > 4*news.MaxPassword {
 		password = "" // no password is so long; do not hash a megabyte
 	}
 	stored, err := s.sealed(ctx, name)
 	if err != nil {
-		return news.User{}, err
+		return Login{}, err
 	}
 	if err := s.verifyLogin(ctx, stored, password); err != nil {
-		return news.User{}, err
+		return Login{}, err
 	}
-	return s.User(ctx, name)
+	u, err := s.User(ctx, name)
+	return Login{u, stored}, err
 }
 
-// SetPassword gives a user a new password and ends his sessions, but the one
-// that keep names ("" keeps none). Ask for the old password first.
-func (s *Store) SetPassword(ctx context.Context, name, password, keep string) error {
-	if err := news.CheckPassword("password", name, password); err != nil {
-		return err
+// SetPassword gives somebody who knew the old password a new one and ends his
+// sessions, but the one that keep names ("" keeps none). ErrWrongSecret when
+// another change was faster. The login that it returns is good for the new one.
+func (s *Store) SetPassword(ctx context.Context, who Login, password, keep string) (Login, error) {
+	if err := news.CheckPassword("password", who.Name, password); err != nil {
+		return Login{}, err
 	}
 	sealed, err := s.seal(ctx, password)
 	if err != nil {
-		return err
+		return Login{}, err
 	}
-	return s.change(ctx, func(w *work) error {
-		switch n, err := w.exec("set password", setPassword, name, sealed); {
-		case err != nil:
+	err = s.change(ctx, func(w *work) error {
+		if err := w.still(who); err != nil {
 			return err
-		case n == 0: // nothing was written
-			return fmt.Errorf("store: user %q: %w", name, ErrNoSuchUser)
 		}
-		_, err := w.exec("end sessions", endOthers, name, hashed(keep))
+		if _, err := w.exec("set password", setPassword, who.Name, sealed); err != nil {
+			return err
+		}
+		_, err := w.exec("end sessions", endOthers, who.Name, hashed(keep))
 		return err
 	})
+	who.checked.password = sealed
+	return who, err
 }
 
 // SetProfile stores what a user says about himself and whether he wants to
@@ -172,11 +193,27 @@ type Session struct {
 	Expires time.Time
 }
 
-// StartSession logs somebody in and returns the key that the client holds; the
-// database has its hash alone. Sessions that have expired are removed.
+// LogIn starts a session of somebody who knew his password. ErrWrongSecret when it
+// was changed since: that ends all sessions, and one that was about to begin is
+// among them.
+func (s *Store) LogIn(ctx context.Context, who Login, kind SessionKind, lifetime time.Duration) (key string, err error) {
+	return s.startSession(ctx, who.Name, kind, lifetime, func(w *work) error { return w.still(who) })
+}
+
+// StartSession starts a session of somebody who has shown no password, because he
+// has just registered.
 func (s *Store) StartSession(ctx context.Context, name string, kind SessionKind, lifetime time.Duration) (key string, err error) {
+	return s.startSession(ctx, name, kind, lifetime, func(*work) error { return nil })
+}
+
+// startSession logs somebody in who may, and returns the key that the client
+// holds; the database has its hash alone. Sessions that have expired are removed.
+func (s *Store) startSession(ctx context.Context, name string, kind SessionKind, lifetime time.Duration, may func(*work) error) (key string, err error) {
 	key = rand.Text() + rand.Text() // 256 bits
 	err = s.change(ctx, func(w *work) error {
+		if err := may(w); err != nil {
+			return err
+		}
 		if _, err := w.exec("remove old sessions", endExpired, w.now.UnixMilli()); err != nil {
 			return err
 		}

@@ -123,14 +123,15 @@ func TestPasswordOpensAndNothingElseDoes(t *testing.T) {
 		if err != nil || u.Name != "ann" || u.Simulated || u.Joined.IsZero() {
 			t.Errorf("%+v, %v", u, err)
 		}
-		if u, err := s.CheckPassword(t.Context(), "pg", story(1).Secret); err != nil || !u.Simulated {
-			t.Errorf("a user of the simulator: %+v, %v", u, err)
-		}
 		for name, password := range map[string]string{"ann": "x", "nobody": secret, "": "", "ann' OR '1'='1": "x", "pg": ""} {
 			_, err := s.CheckPassword(t.Context(), name, password)
 			wantErr(t, name, err, ErrWrongSecret)
 		}
-		if err := s.SetPassword(t.Context(), "pg", "another password", ""); err != nil {
+		pg, err := s.CheckPassword(t.Context(), "pg", story(1).Secret)
+		if err != nil || !pg.Simulated {
+			t.Errorf("a user of the simulator: %+v, %v", pg.User, err)
+		}
+		if _, err := s.SetPassword(t.Context(), pg, "another password", ""); err != nil {
 			t.Fatal(err)
 		}
 		_, err = s.CheckPassword(t.Context(), "pg", story(1).Secret)
@@ -154,12 +155,57 @@ func TestPasswordChangeEndsOtherSessions(t *testing.T) {
 			}
 			keys[what] = key
 		}
-		if err := s.SetPassword(t.Context(), "ann", "another password", keys["mine"]); err != nil {
+		ann, err := s.CheckPassword(t.Context(), "ann", secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.SetPassword(t.Context(), ann, "another password", keys["mine"]); err != nil {
 			t.Fatal(err)
 		}
 		for what, want := range map[string]error{"mine": nil, "bobs": nil, "other": ErrNoSession, "token": ErrNoSession} {
 			_, err := s.Session(t.Context(), keys[what])
 			wantErr(t, what, err, want)
+		}
+	})
+}
+
+// Who changes his password because somebody else knows it must be rid of him, also
+// when that one's password was checked a moment before.
+func TestLoginUnderWayEndsWithAPasswordChange(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		take(t, s, story(1))
+		join(t, s, 1, "ann")
+		for name, old := range map[string]string{"ann": secret, "pg": story(1).Secret} {
+			check := func() Login {
+				t.Helper()
+				who, err := s.CheckPassword(t.Context(), name, old)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return who
+			}
+			mine, other := check(), check()
+			for _, kind := range []SessionKind{Web, API} {
+				if _, err := s.LogIn(t.Context(), check(), kind, time.Hour); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mine, err := s.SetPassword(t.Context(), mine, "another password", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, kind := range []SessionKind{Web, API} {
+				_, err := s.LogIn(t.Context(), other, kind, time.Hour)
+				wantErr(t, name+" begins a session", err, ErrWrongSecret)
+			}
+			_, err = s.SetPassword(t.Context(), other, "a third password", "")
+			wantErr(t, name+" changes the password back", err, ErrWrongSecret)
+			if n, err := s.CountSessions(t.Context(), name); n != 0 || err != nil {
+				t.Errorf("%s has %d sessions, %v", name, n, err)
+			}
+			if _, err := s.LogIn(t.Context(), mine, Web, time.Hour); err != nil {
+				t.Errorf("%s, who changed it: %v", name, err)
+			}
 		}
 	})
 }
@@ -851,7 +897,11 @@ func TestEveryLoginThatFailsCostsTheSame(t *testing.T) {
 	join(t, s, 1, "ann")
 	join(t, s, 1, "sam")
 	take(t, s, news.Post{ID: 2, Kind: news.Story, By: "both", Secret: "Y89KIJ3frM", Title: "x"})
-	if err := s.SetPassword(t.Context(), "both", secret, ""); err != nil {
+	both, err := s.CheckPassword(t.Context(), "both", "Y89KIJ3frM")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.SetPassword(t.Context(), both, secret, ""); err != nil {
 		t.Fatal(err)
 	}
 	blind() // both are made once
