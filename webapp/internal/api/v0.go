@@ -133,7 +133,7 @@ func (a *API) v0User(c echo.Context) error {
 	}
 	submitted := make([]news.ID, 0)
 	for _, of := range []store.List{store.Submissions, store.Comments} {
-		p, err := a.store.List(ctx, store.Listing{Of: of, User: name, Limit: mostSubmitted})
+		p, err := a.store.List(ctx, store.Listing{Of: of, User: name, Limit: mostSubmitted, Texts: store.NoTexts})
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func idsOf(items []news.Item) []news.ID {
 func (a *API) v0List(name string) echo.HandlerFunc {
 	l := v0Lists[name]
 	return func(c echo.Context) error {
-		p, err := a.store.List(c.Request().Context(), store.Listing{Of: l.of, Limit: l.most})
+		p, err := a.store.List(c.Request().Context(), store.Listing{Of: l.of, Limit: l.most, Texts: store.NoTexts})
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (a *API) v0Updates(c echo.Context) error {
 	items, names := make([]news.ID, 0), make([]string, 0)
 	seen := make(map[string]bool)
 	for _, of := range []store.List{store.Newest, store.Said} {
-		p, err := a.store.List(c.Request().Context(), store.Listing{Of: of})
+		p, err := a.store.List(c.Request().Context(), store.Listing{Of: of, Texts: store.NoTexts})
 		if err != nil {
 			return err
 		}

@@ -51,6 +51,7 @@ type itemV1 struct {
 	Site    string     `json:"site,omitempty"`
 	Text    string     `json:"text,omitempty"` // as it was written
 	HTML    string     `json:"html,omitempty"` // safe to show
+	Cut     bool       `json:"cut,omitempty"`  // both are the beginning of a longer text
 	Points  int        `json:"points"`
 	Replies int        `json:"replies"`
 	Dead    bool       `json:"dead,omitempty"`
@@ -84,7 +85,7 @@ func show(it news.Item, viewer *news.User) itemV1 {
 		v.Edited = &it.Edited
 	}
 	v.Title, v.Text, v.Site = it.Line(), it.Body, it.Site
-	v.HTML = news.HTML(it.Text())
+	v.HTML, v.Cut = news.HTML(it.Text()), it.Cut
 	if link, ok := news.ParseLink(it.URL); ok {
 		v.URL = link.Href
 	}
@@ -151,7 +152,7 @@ func (a *API) thread(c echo.Context, limit, offset int) (store.Thread, error) {
 	if err != nil {
 		return store.Thread{}, err
 	}
-	return a.store.Thread(c.Request().Context(), id, limit, offset)
+	return a.store.Thread(c.Request().Context(), id, store.Whole, limit, offset)
 }
 
 // replies are all below an item in reading order; the position is a count,

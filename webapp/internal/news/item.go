@@ -71,6 +71,7 @@ type Item struct {
 	By     string
 	Title  string
 	Body   string
+	Cut    bool // Body is the beginning of a longer text
 	URL    string
 	At     time.Time // taken in; the simulator sends no time of its own
 	Edited time.Time // by its author; zero: never

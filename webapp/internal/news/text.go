@@ -276,6 +276,25 @@ func asCode(spans []Span) []Span {
 	return []Span{{Text: text}}
 }
 
+// Beginning is the first part of a text, at most so many bytes of it: up to white
+// space, where there is some near, or half an address would lead elsewhere.
+func Beginning(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	near := max(0, most-maxWord)
+	if at := strings.LastIndexFunc(s[near:most], unicode.IsSpace); at >= 0 {
+		return s[:near+at]
+	}
+	return s[:most]
+}
+
+// maxWord bounds what Beginning leaves out for the sake of a word, in bytes.
+const maxWord = 200
+
 // trimmed takes white space from both ends of a paragraph.
 func trimmed(spans []Span) []Span {
 	for len(spans) > 0 {

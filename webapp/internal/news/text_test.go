@@ -33,6 +33,28 @@ func plain(blocks []Block) string {
 	return strings.Join(out, " | ")
 }
 
+func TestBeginningEndsBetweenWords(t *testing.T) {
+	far := strings.Repeat("x", 2*maxWord)
+	for _, row := range []struct {
+		text string
+		most int
+		want string
+	}{
+		{"", 5, ""},
+		{"short", 5, "short"},
+		{"see http://a.org/b", 14, "see"},
+		{"one two", 4, "one"},
+		{far, maxWord, far[:maxWord]},
+		{"a " + far, 2 * maxWord, "a " + far[:2*maxWord-2]}, // the blank is too far away
+		{"日本語", 5, "日"},
+		{"日本", 2, ""},
+	} {
+		if got := Beginning(row.text, row.most); got != row.want {
+			t.Errorf("%d bytes of %.20q: %q, want %q", row.most, row.text, got, row.want)
+		}
+	}
+}
+
 func TestTextIsReadAsItWasMeant(t *testing.T) {
 	rows := []struct{ name, text, want string }{
 		{"nothing", "", ""},

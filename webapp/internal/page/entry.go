@@ -2,6 +2,7 @@ package page
 
 import (
 	"fmt"
+	"html"
 	"html/template"
 	"time"
 
@@ -120,7 +121,7 @@ func (p *Pages) headsOf(c echo.Context, items []news.Item) (map[news.ID]news.Ite
 			ids = append(ids, it.Root)
 		}
 	}
-	return p.store.Items(c.Request().Context(), ids)
+	return p.store.Items(c.Request().Context(), store.NoTexts, ids)
 }
 
 // replyText is what a reply says to a viewer. Options of polls, and old
@@ -129,13 +130,21 @@ func (p *Pages) replyText(it news.Item, viewer *news.User) template.HTML {
 	if !it.VisibleTo(viewer) {
 		return ""
 	}
-	if text := p.texts.of(it); text != "" {
-		return text
+	text := p.texts.of(it)
+	if text == "" {
+		if line := it.Line(); line != "" {
+			text = markupOf([]news.Block{{Spans: []news.Span{{Text: line}}}})
+		}
 	}
-	if line := it.Line(); line != "" {
-		return markupOf([]news.Block{{Spans: []news.Span{{Text: line}}}})
+	return text + readOn(it)
+}
+
+// readOn leads from the beginning of a long text to the page that has all of it.
+func readOn(it news.Item) template.HTML {
+	if !it.Cut {
+		return ""
 	}
-	return ""
+	return template.HTML(fmt.Sprintf("\n<p><a href=\"/item/%d\">Read on<span class=\"hidden\"> in what %s wrote</span></a></p>", it.ID, html.EscapeString(it.By)))
 }
 
 // Page is the address of the discussion.

@@ -24,7 +24,7 @@ type notice struct {
 }
 
 func (p *Pages) notices(c echo.Context, s shelf) ([]notice, error) {
-	part, err := p.store.List(c.Request().Context(), store.Listing{Of: s.of, Limit: perList})
+	part, err := p.store.List(c.Request().Context(), store.Listing{Of: s.of, Limit: perList, Texts: store.Brief})
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,11 @@ func (p *Pages) notices(c echo.Context, s shelf) ([]notice, error) {
 		if n.link == "" {
 			n.link = n.page
 		}
-		n.html = string(p.texts.of(it)) + `<p><a href="` + html.EscapeString(n.page) + `">Discussion</a></p>`
+		face := "Discussion"
+		if it.Cut {
+			face = "Read on"
+		}
+		n.html = string(p.texts.of(it)) + `<p><a href="` + html.EscapeString(n.page) + `">` + face + `</a></p>`
 		all[i] = n
 	}
 	return all, nil

@@ -13,8 +13,8 @@ import (
 	"github.com/portner/portner/webapp/internal/store"
 )
 
-// perThread is how many replies a page shows. A few hundred kilobytes of
-// HTML are as much as a phone lays out at once.
+// perThread is how many replies a page shows, where their texts are of the usual
+// length. A few hundred kilobytes of HTML are as much as a phone lays out at once.
 const perThread = 1000
 
 type itemView struct {
@@ -25,6 +25,7 @@ type itemView struct {
 	Options []optionView
 	Replies template.HTML
 	Total   int
+	shown   int    // of them on this page
 	First   int    // number of the first reply shown
 	Next    string // address of the next part
 	Back    string // address of the part before
@@ -48,24 +49,28 @@ func (p *Pages) item(c echo.Context) error {
 // showItem shows an item with its replies and the form to answer it: answer,
 // when that was filled in wrongly.
 func (p *Pages) showItem(c echo.Context, status int, id news.ID, answer *form) error {
-	n, err := number(c, "p")
+	skip, err := skipped(c)
 	if err != nil {
 		return err
 	}
-	skip := (n - 1) * perThread
-	t, err := p.store.Thread(c.Request().Context(), id, perThread, skip)
+	t, err := p.store.Thread(c.Request().Context(), id, store.Brief, perThread, skip)
 	if err != nil {
 		return err
 	}
-	if len(t.Replies) == 0 && n > 1 {
-		return fmt.Errorf("page: part %d of item %d: %w", n, id, news.ErrNoSuchItem)
+	if len(t.Replies) == 0 && skip > 0 {
+		return fmt.Errorf("page: item %d behind %d replies: %w", id, skip, news.ErrNoSuchItem)
 	}
 	v, err := p.thread(c, t)
 	if err != nil {
 		return err
 	}
 	v.First = skip + 1
-	v.Next, v.Back = around(v.Item.Page(), n, skip+len(t.Replies) < t.Total)
+	if end := skip + v.shown; end < t.Total {
+		v.Next = partAt(v.Item.Page(), end)
+	}
+	if skip > 0 {
+		v.Back = partAt(v.Item.Page(), max(0, skip-perThread))
+	}
 	v.Known = c.QueryParam("known") == "1"
 	switch {
 	case answer != nil:
@@ -77,18 +82,26 @@ func (p *Pages) showItem(c echo.Context, status int, id news.ID, answer *form) e
 	return p.show(c, status, "item", v)
 }
 
-// around gives the addresses of the parts after and before part n.
-func around(path string, n int, more bool) (next, previous string) {
-	if more {
-		next = fmt.Sprintf("%s?p=%d", path, n+1)
+// skipped is how many replies are before the part that is asked for.
+func skipped(c echo.Context) (int, error) {
+	if c.QueryParam("skip") != "" {
+		return number(c, "skip")
 	}
+	n, err := number(c, "p")
+	return (n - 1) * perThread, err
+}
+
+// partAt is the address of the part that begins behind so many replies: ?p=2 where
+// whole parts are before it, ?skip=20 where one of them ended early because its
+// texts are long.
+func partAt(path string, skip int) string {
 	switch {
-	case n == 2:
-		previous = path
-	case n > 2:
-		previous = fmt.Sprintf("%s?p=%d", path, n-1)
+	case skip == 0:
+		return path
+	case skip%perThread == 0:
+		return fmt.Sprintf("%s?p=%d", path, skip/perThread+1)
 	}
-	return next, previous
+	return fmt.Sprintf("%s?skip=%d", path, skip)
 }
 
 // oldItem knows the addresses of Hacker News, /item?id=1.
@@ -130,7 +143,7 @@ func (p *Pages) thread(c echo.Context, t store.Thread) (v itemView, err error) {
 	}
 	v.Options = p.options(t.Options, viewer, marks, now)
 	w := tree{pages: p, viewer: viewer, now: now, author: author, marks: marks}
-	v.Replies = w.replies(t.Replies)
+	v.Replies, v.shown = w.replies(t.Replies)
 	return v, nil
 }
 
@@ -144,7 +157,7 @@ func (p *Pages) options(items []news.Item, viewer *news.User, marks map[news.ID]
 	for _, it := range items {
 		o := optionView{entry: entryOf(it, viewer, marks[it.ID], now), Votes: it.Points, Of: max(all, 1)}
 		if it.VisibleTo(viewer) {
-			o.Text = p.texts.of(it)
+			o.Text = p.texts.of(it) + readOn(it)
 		}
 		if o.Called = o.Line; o.Called == "" {
 			o.Called = summaryOf(it)

@@ -109,7 +109,10 @@ func (p *Pages) dead(c echo.Context, me *news.User) error {
 
 // list shows the part of a list that the query asks for.
 func (p *Pages) list(c echo.Context, v listView, l store.Listing) error {
-	l.Viewer, l.Limit, l.After = session.User(c), perList, c.QueryParam("after")
+	l.Viewer, l.Limit, l.After, l.Texts = session.User(c), perList, c.QueryParam("after"), store.Brief
+	if l.Of.Heads() { // of which the line is shown
+		l.Texts = store.NoTexts
+	}
 	part, err := p.store.List(c.Request().Context(), l)
 	if err != nil {
 		return err
@@ -228,7 +231,7 @@ func (p *Pages) search(c echo.Context) error {
 		return p.show(c, http.StatusOK, "list", v)
 	}
 	v.Title, v.Empty = "Search: "+words, "Nothing holds all these words."
-	part, err := p.store.Search(c.Request().Context(), store.Query{Words: words, Heads: heads, Limit: perList, After: c.QueryParam("after")})
+	part, err := p.store.Search(c.Request().Context(), store.Query{Words: words, Heads: heads, Limit: perList, Texts: store.Brief, After: c.QueryParam("after")})
 	if err != nil {
 		return err
 	}

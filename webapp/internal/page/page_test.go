@@ -314,6 +314,71 @@ func TestDeepTreeStaysFlatAndInParts(t *testing.T) {
 	})
 }
 
+// Twenty texts as long as a request's body were a hundred megabytes of markup, made
+// anew for every view.
+func TestLongTextsMakePagesThatEndEarlyAndLeadToAll(t *testing.T) {
+	with(t, func(t *testing.T, s site) {
+		s.take(t, news.Post{ID: 1, Kind: news.Story, Title: "x"}, news.Post{ID: 2, Kind: news.Story, Title: "y"})
+		const longest, many = 1_000_000, 650
+		for id := news.ID(101); id <= 124; id++ {
+			s.take(t, news.Post{ID: id, Kind: news.Comment, Parent: 1, Body: strings.Repeat("'", longest)})
+		}
+		reply, next, start := regexp.MustCompile(`<li class="[^"]*" id="item-(\d+)"`), regexp.MustCompile(`<a rel="next" href="([^"]+)"`), regexp.MustCompile(`<ol[^>]* start="(\d+)"`)
+		walk := func(path string) (pages, replies int) {
+			t.Helper()
+			seen := make(map[string]bool)
+			for path != "" {
+				body := s.page(t, path)
+				if len(body) > maxTree+maxTree/8 {
+					t.Errorf("%s has %d bytes", path, len(body))
+				}
+				if first := start.FindStringSubmatch(body); first == nil || first[1] != fmt.Sprint(len(seen)+1) {
+					t.Errorf("%s counts from %v, %d were before", path, first, len(seen))
+				}
+				for _, found := range reply.FindAllStringSubmatch(body, -1) {
+					if seen[found[1]] {
+						t.Fatalf("%s: item %s comes twice", path, found[1])
+					}
+					seen[found[1]] = true
+					if len(found[1]) == 3 && !strings.Contains(body, `<a href="/item/`+found[1]+`">Read on`) {
+						t.Errorf("%s does not lead to the rest of item %s", path, found[1])
+					}
+				}
+				pages++
+				if found := next.FindStringSubmatch(body); found != nil {
+					path = html.UnescapeString(found[1])
+				} else {
+					path = ""
+				}
+			}
+			return pages, len(seen)
+		}
+		for _, path := range []string{"/item/1", "/comments", "/user/pg/comments"} {
+			if pages, replies := walk(path); pages != 2 || replies != 24 {
+				t.Errorf("%s leads to %d replies on %d pages", path, replies, pages)
+			}
+		}
+		if n := strings.Count(s.page(t, "/item/101"), "&#39;"); n != longest {
+			t.Errorf("its own page shows %d of %d", n, longest)
+		}
+		if feed := s.page(t, "/comments.rss"); len(feed) > maxTree || !strings.Contains(feed, "Read on") {
+			t.Errorf("a feed has %d bytes, or does not lead on", len(feed))
+		}
+		for id := news.ID(1001); id <= 1000+many; id++ { // short texts, but five times as long as markup
+			s.take(t, news.Post{ID: id, Kind: news.Comment, Parent: 2, Body: strings.Repeat("'", 1000)})
+		}
+		if pages, replies := walk("/item/2"); pages != 2 || replies != many {
+			t.Errorf("%d replies on %d pages", replies, pages)
+		}
+		if back := s.page(t, "/item/2?skip=100"); !strings.Contains(back, `rel="prev" href="/item/2"`) {
+			t.Error("there is no way back")
+		}
+		if status, _ := s.get(t, fmt.Sprintf("/item/2?skip=%d", many)); status == 200 {
+			t.Error("there is a part behind the last")
+		}
+	})
+}
+
 func TestNothingThatWasPostedBecomesMarkup(t *testing.T) {
 	evil := []string{
 		`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `'"--></style></title><svg onload=alert(1)>`,

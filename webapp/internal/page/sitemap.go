@@ -28,7 +28,7 @@ type addressXML struct {
 const perSitemap = 1000
 
 func (p *Pages) sitemap(c echo.Context) error {
-	part, err := p.store.List(c.Request().Context(), store.Listing{Of: store.Newest, Limit: perSitemap})
+	part, err := p.store.List(c.Request().Context(), store.Listing{Of: store.Newest, Limit: perSitemap, Texts: store.NoTexts})
 	if err != nil {
 		return err
 	}

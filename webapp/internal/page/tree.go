@@ -32,14 +32,21 @@ type tree struct {
 // sizeOfReply is what a reply takes without its text, roughly.
 const sizeOfReply = 800
 
-func (t *tree) replies(all []store.Reply) template.HTML {
+// maxTree is where a page ends although there are more replies, in bytes: the
+// markup of a text may be ten times as long as the text. A thousand replies of
+// the usual length are 1 MiB, and half as much more for a member.
+const maxTree = 3 << 20
+
+// replies says how many of them it has written.
+func (t *tree) replies(all []store.Reply) (markup template.HTML, n int) {
 	t.Grow(len(all) * sizeOfReply)
 	t.here = make(map[news.ID]bool, len(all))
-	for _, r := range all {
-		t.here[r.ID] = true
-		t.reply(r)
+	for n < len(all) && t.Len() < maxTree {
+		t.here[all[n].ID] = true
+		t.reply(all[n])
+		n++
 	}
-	return template.HTML(t.String())
+	return template.HTML(t.String()), n
 }
 
 func (t *tree) reply(r store.Reply) {

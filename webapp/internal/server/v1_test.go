@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -338,6 +339,57 @@ func TestListsAreReadInParts(t *testing.T) {
 		if got := strings.Join(parts, "|"); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
+	}
+}
+
+// A part that is full of long texts has fewer items than were asked for, and who
+// goes on by next gets all of them.
+func TestLongTextsAreReadInParts(t *testing.T) {
+	s := start(t)
+	s.post(t, item(1, "poll", -1, "Which?", ""))
+	s.post(t, item(2, "pollopt", 1, "", strings.Repeat("option ", 10_000)))
+	want := make(map[string]int)
+	for id := 3; id <= 14; id++ {
+		words := "porter " + strings.Repeat("'", 100_000+id)
+		s.post(t, item(id, "comment", 1, "", words))
+		want[strconv.Itoa(id)] = len(words)
+	}
+	for _, path := range []string{"/items/1/replies?limit=100", "/lists/comments?limit=100", "/lists/threads?user=pg&limit=100", "/search?q=porter&limit=100"} {
+		got, parts := make(map[string]int), 0
+		for next := path; next != ""; parts++ {
+			answer := s.send(t, "", "GET", next, "")
+			if answer.status != 200 || len(answer.body) > 5<<20 {
+				t.Fatalf("%s: %d, %d bytes", next, answer.status, len(answer.body))
+			}
+			var part struct {
+				Items []struct {
+					ID   json.Number
+					Text string
+					Cut  bool
+				}
+				Next string
+			}
+			if err := json.Unmarshal([]byte(answer.body), &part); err != nil {
+				t.Fatal(err)
+			}
+			for _, it := range part.Items {
+				if got[it.ID.String()] = len(it.Text); it.Cut {
+					t.Errorf("%s: item %s is cut", next, it.ID)
+				}
+			}
+			if next = ""; part.Next != "" {
+				next = path + "&after=" + part.Next
+			}
+		}
+		if !maps.Equal(got, want) || parts != 6 {
+			t.Errorf("%s: in %d parts %v, want %v", path, parts, got, want)
+		}
+	}
+	if poll := s.get(t, "/api/v1/items/1"); len(poll.body) > 20_000 || !strings.Contains(poll.body, `"cut":true`) {
+		t.Errorf("a poll is %d bytes, or does not say that an option is longer", len(poll.body))
+	}
+	if option := s.get(t, "/api/v1/items/2"); len(option.field(t, "text").(string)) != 70_000 || option.field(t, "cut") != nil {
+		t.Error("the option itself is cut")
 	}
 }
 

@@ -149,8 +149,8 @@ func (a at) inTx(ctx context.Context, text string) *sql.Stmt {
 // hold requests for ever.
 const readTimeout = 5 * time.Second
 
-// many reads all rows of a query; one that fails or takes too long is
-// ErrUnavailable.
+// many reads all rows of a query, or those before the one of which scan says
+// errEnough; one that fails or takes too long is ErrUnavailable.
 func many[T any](ctx context.Context, a at, act string, scan func(*sql.Rows) (T, error), text string, args ...any) ([]T, error) {
 	if a.bound == nil { // a change has a time of its own
 		var cancel context.CancelFunc
@@ -168,6 +168,9 @@ func many[T any](ctx context.Context, a at, act string, scan func(*sql.Rows) (T,
 	var all []T
 	for rows.Next() {
 		one, err := scan(rows)
+		if errors.Is(err, errEnough) {
+			return all, nil
+		}
 		if err != nil {
 			return nil, unavailable(act, err)
 		}

@@ -82,8 +82,8 @@ func TestRealItemsAreTheSameTreeOnBothDatabases(t *testing.T) {
 		both(query)
 	}
 	for _, p := range posts {
-		a, errA := one.Thread(t.Context(), p.ID, 1000, 0)
-		b, errB := other.Thread(t.Context(), p.ID, 1000, 0)
+		a, errA := one.Thread(t.Context(), p.ID, Whole, 1000, 0)
+		b, errB := other.Thread(t.Context(), p.ID, Whole, 1000, 0)
 		if errA != nil || errB != nil {
 			t.Fatal(errA, errB)
 		}

@@ -157,7 +157,7 @@ func TestBackupOfARunningDatabaseIsWhole(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 	other := open(t, path)
-	th, err := other.Thread(t.Context(), 1, 10_000, 0)
+	th, err := other.Thread(t.Context(), 1, Whole, 10_000, 0)
 	if err != nil || th.Item.Replies != th.Total || th.Total < 2+5 {
 		t.Errorf("%d counted, %d there, %v", th.Item.Replies, th.Total, err)
 	}

@@ -28,8 +28,10 @@ type Listing struct {
 	// the dead. nil is a visitor.
 	Viewer *news.User
 
-	// Limit is how many; 30 when 0, at most 1000.
+	// Limit is how many; 30 when 0, at most 1000. They are fewer where their
+	// texts are long; one at least, when there is one.
 	Limit int
+	Texts Texts
 	// After continues where a Part ended; "" begins. Skip leaves out so many
 	// from there: it is for page numbers and reads what it skips.
 	After string
@@ -58,6 +60,15 @@ const (
 	Flagged     List = "flagged"     // with at least one flag and not deleted, last first; for moderators
 	Killed      List = "dead"        // last first; for moderators and whoever shows the dead
 )
+
+// Heads reports whether a list has nothing but what heads a thread.
+func (l List) Heads() bool {
+	switch l {
+	case Said, Comments, Favourites, Hidden, Upvoted, Flagged, Killed:
+		return false
+	}
+	return true
+}
 
 // Part is a stretch of a list.
 type Part struct {
@@ -98,7 +109,9 @@ var orders = map[List]order{
 // position, $4 the viewer, $5 and $6 how many to skip and to read, $7 and $8
 // the day. The position is compared by the key first, so that the index finds
 // it, and then by the id among equals.
-var listTexts = func() map[List]listText {
+var listTexts = [...]map[List]listText{Whole: listTextsOf(Whole), Brief: listTextsOf(Brief), NoTexts: listTextsOf(NoTexts)}
+
+func listTextsOf(t Texts) map[List]listText {
 	texts := make(map[List]listText, len(orders))
 	for list, o := range orders {
 		from, where, id := `items i by(`+o.index+`)`, `i.`+o.where, `i.id`
@@ -110,12 +123,12 @@ var listTexts = func() map[List]listText {
 		if o.all {
 			seen = ""
 		}
-		texts[list] = numbered(`SELECT ` + prefixed("i.", columns) + `, ` + o.key + ` FROM ` + from +
+		texts[list] = numbered(`SELECT ` + t.of(prefixed("i.", columns)) + `, ` + o.key + ` FROM ` + from +
 			` WHERE ` + where + ` AND ` + o.key + ` <= $2 AND (` + o.key + ` < $2 OR ` + id + ` < $3)` + seen +
 			` ORDER BY ` + o.key + ` DESC, ` + id + ` DESC LIMIT $6 OFFSET $5`)
 	}
 	return texts
-}()
+}
 
 // listText is a statement and which of the arguments it wants.
 type listText struct {
@@ -186,14 +199,15 @@ func (s *Store) List(ctx context.Context, l Listing) (Part, error) {
 		key any
 	}
 	var key any
-	scanItem := scanItems(&key)
+	var left room
+	scanItem := scanItems(l.Texts, &left, &key)
 	scan := func(rows *sql.Rows) (row, error) {
 		it, err := scanItem(rows)
 		return row{it, key}, err
 	}
 	// One more than wanted tells whether there is more.
 	all := [listArgs]any{who, pos.key, pos.id, viewer, l.Skip, l.Limit + 1, day.UnixMilli(), day.Add(24 * time.Hour).UnixMilli(), dead}
-	t := listTexts[l.Of]
+	t := listTexts[l.Texts][l.Of]
 	args := make([]any, len(t.wants))
 	for i, n := range t.wants {
 		args[i] = all[n]
@@ -206,8 +220,8 @@ func (s *Store) List(ctx context.Context, l Listing) (Part, error) {
 	for _, r := range rows[:min(len(rows), l.Limit)] {
 		p.Items = append(p.Items, r.Item)
 	}
-	if len(rows) > l.Limit {
-		last := rows[l.Limit-1]
+	if len(rows) > l.Limit || left.full {
+		last := rows[len(p.Items)-1]
 		p.Next = position{last.key, last.ID}.String()
 	}
 	return p, nil

@@ -15,7 +15,6 @@ const columns = `id, kind, parent, root, author, title, body, url, created_at, e
 const (
 	readLatest = `SELECT id FROM items ORDER BY seq DESC LIMIT 1`
 	readItem   = `SELECT ` + columns + ` FROM items WHERE id = $1`
-	readItems  = `SELECT ` + columns + ` FROM items WHERE id IN ids($1)`
 	readThread = `SELECT id, parent, kind, points FROM items WHERE root = $1 AND id <> $1 ORDER BY id`
 	readBelow  = `
 		WITH RECURSIVE below (id) AS (
@@ -27,17 +26,20 @@ const (
 	readMaxID = `SELECT coalesce(max(id), 0) FROM items`
 )
 
+var readItems = eachOf(`SELECT %columns FROM items WHERE id IN ids($1)`, columns)
+
 // writeTexts and readTexts are what every site asks all the time; SQLite
 // prepares them at the start.
 var (
 	writeTexts = []string{lastSeq, findRoots, readSeal, addUser, addItem, findAwaited, readStandings, moveReplied, addHeads, addWords, moveWords}
-	readTexts  = []string{readLatest, readItem, readItems, readThread, readBelow, readSeal, readSession, readMarks}
+	readTexts  = []string{readLatest, readItem, readItems[Whole], readItems[Brief], readItems[NoTexts], readLong, readThread, readBelow, readSeal, readSession, readMarks}
 )
 
-// scanItems reads rows of columns, and what follows them into also. It is for
-// one query: all of its rows share what Scan needs. Whole numbers go through
-// int64, because database/sql takes any other kind of them through a string.
-func scanItems(also ...any) func(*sql.Rows) (news.Item, error) {
+// scanItems reads rows of columns with such texts, and what follows them into
+// also, while there is room. It is for one query: all of its rows share what Scan
+// needs. Whole numbers go through int64, because database/sql takes any other kind
+// of them through a string.
+func scanItems(texts Texts, left *room, also ...any) func(*sql.Rows) (news.Item, error) {
 	var it news.Item
 	var created, edited, state, points, replies, flags int64
 	dest := append([]any{(*int64)(&it.ID), (*string)(&it.Kind), (*int64)(&it.Parent), (*int64)(&it.Root), &it.By, &it.Title, &it.Body, &it.URL,
@@ -48,6 +50,13 @@ func scanItems(also ...any) func(*sql.Rows) (news.Item, error) {
 		it.At, it.Edited = time.UnixMilli(created).UTC(), time.Time{}
 		if edited != 0 {
 			it.Edited = time.UnixMilli(edited).UTC()
+		}
+		it.Cut = false
+		if texts == Brief {
+			shorten(&it, maxBrief)
+		}
+		if err == nil && !left.takes(len(it.Body)) {
+			err = errEnough
 		}
 		return it, err
 	}
@@ -67,7 +76,7 @@ func (s *Store) Item(ctx context.Context, id news.ID) (news.Item, error) {
 }
 
 func item(ctx context.Context, a at, id news.ID) (news.Item, error) {
-	found, err := many(ctx, a, "read item", scanItems(), readItem, id)
+	found, err := many(ctx, a, "read item", scanItems(Whole, nil), readItem, id)
 	if err != nil {
 		return news.Item{}, err
 	}
@@ -78,28 +87,47 @@ func item(ctx context.Context, a at, id news.ID) (news.Item, error) {
 }
 
 // Items are those of the ids that are there, by id.
-func (s *Store) Items(ctx context.Context, ids []news.ID) (map[news.ID]news.Item, error) {
+func (s *Store) Items(ctx context.Context, texts Texts, ids []news.ID) (map[news.ID]news.Item, error) {
 	byID := make(map[news.ID]news.Item, len(ids))
-	return byID, items(ctx, at{base: s.r}, ids, func(it news.Item) { byID[it.ID] = it })
+	return byID, items(ctx, at{base: s.r}, texts, ids, func(it news.Item) { byID[it.ID] = it })
 }
 
 // items gives those of the ids that are there to take, in any order.
-func items(ctx context.Context, a at, ids []news.ID, take func(news.Item)) error {
+func items(ctx context.Context, a at, texts Texts, ids []news.ID, take func(news.Item)) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	list, err := json.Marshal(ids)
+	list, err := listOf(ids)
 	if err != nil {
-		return fmt.Errorf("store: list ids: %w", err)
+		return err
 	}
-	scanItem := scanItems()
+	scanItem := scanItems(texts, nil)
 	scan := func(rows *sql.Rows) (none struct{}, err error) {
 		it, err := scanItem(rows)
 		take(it)
 		return none, err
 	}
-	_, err = many(ctx, a, "read items", scan, readItems, string(list))
+	_, err = many(ctx, a, "read items", scan, readItems[texts], list)
 	return err
+}
+
+// listOf is the argument of ids($1).
+func listOf(ids []news.ID) (string, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return "", fmt.Errorf("store: list ids: %w", err)
+	}
+	return string(list), nil
+}
+
+// inOrder gives those of the ids that are there to take, with their places among
+// the ids.
+func inOrder(ctx context.Context, a at, texts Texts, ids []news.ID, take func(int, news.Item)) error {
+	place := make(map[news.ID]int, len(ids))
+	for i, id := range ids {
+		place[id] = i
+	}
+	return items(ctx, a, texts, ids, func(it news.Item) { take(place[it.ID], it) })
 }
 
 // maxKids bounds Kids: nobody reads more answers to one item.
@@ -119,9 +147,9 @@ func (s *Store) MaxID(ctx context.Context) (id news.ID, err error) {
 
 // Thread is an item with what hangs below it.
 type Thread struct {
-	Item    news.Item
-	Head    news.Item   // heads the thread; zero when Item does, or when an ancestor is not here yet
-	Options []news.Item // of a poll
+	Item    news.Item   // with its whole text
+	Head    news.Item   // heads the thread, without its text; zero when Item does, or when an ancestor is not here yet
+	Options []news.Item // of a poll; long texts are cut
 	Replies []Reply     // one part, in reading order
 	Total   int         // replies at any depth, of all parts
 }
@@ -135,10 +163,11 @@ type Reply struct {
 
 // Thread reads an item and at most limit of the replies below it, dead and
 // deleted ones included, so that what answers them has its place: ask
-// Item.VisibleTo before you show a text. ErrNoSuchItem when there is no item.
-// The ids of all replies are read to put them in order, the texts only of
+// Item.VisibleTo before you show a text. They are fewer than limit where their
+// texts are long; one at least, when there is one. ErrNoSuchItem when there is no
+// item. The ids of all replies are read to put them in order, the texts only of
 // those that are returned.
-func (s *Store) Thread(ctx context.Context, id news.ID, limit, offset int) (t Thread, err error) {
+func (s *Store) Thread(ctx context.Context, id news.ID, texts Texts, limit, offset int) (t Thread, err error) {
 	defer spend(ctx)()
 	opts := &sql.TxOptions{ReadOnly: true} // one moment for all queries
 	if s.r.postgres {
@@ -156,7 +185,7 @@ func (s *Store) Thread(ctx context.Context, id news.ID, limit, offset int) (t Th
 		return Thread{}, err
 	}
 	if root := t.Item.Root; root != 0 && root != id {
-		if t.Head, err = item(ctx, a, root); err != nil {
+		if err := items(ctx, a, NoTexts, []news.ID{root}, func(it news.Item) { t.Head = it }); err != nil {
 			return Thread{}, err
 		}
 	}
@@ -168,20 +197,21 @@ func (s *Store) Thread(ctx context.Context, id news.ID, limit, offset int) (t Th
 	t.Total = len(placed)
 	placed = placed[min(offset, len(placed)):]
 	placed = placed[:min(limit, len(placed))]
+	n, err := fitting(ctx, a, texts, ids(placed))
+	if err != nil {
+		return Thread{}, err
+	}
+	placed = placed[:n]
 
 	t.Options, t.Replies = make([]news.Item, len(options)), make([]Reply, len(placed))
-	wanted := append(options, ids(placed)...)
-	place := make(map[news.ID]int, len(wanted))
-	for i, id := range wanted {
-		place[id] = i
-	}
-	return t, items(ctx, a, wanted, func(it news.Item) {
-		if i := place[it.ID]; i < len(options) {
-			t.Options[i] = it
-		} else {
-			t.Replies[i-len(options)] = Reply{it, placed[i-len(options)].Depth}
-		}
+	err = inOrder(ctx, a, Brief, options, func(i int, it news.Item) {
+		shorten(&it, maxOption)
+		t.Options[i] = it
 	})
+	if err != nil {
+		return Thread{}, err
+	}
+	return t, inOrder(ctx, a, texts, ids(placed), func(i int, it news.Item) { t.Replies[i] = Reply{it, placed[i].Depth} })
 }
 
 func ids(placed []news.Placed) []news.ID {

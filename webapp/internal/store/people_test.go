@@ -376,7 +376,7 @@ func TestPollCountsChoices(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		th, err := s.Thread(t.Context(), id, 10, 0)
+		th, err := s.Thread(t.Context(), id, Whole, 10, 0)
 		if err != nil || len(th.Options) != 2 {
 			t.Fatalf("%+v, %v", th, err)
 		}

@@ -51,20 +51,17 @@ const (
 
 // What is asked first, of PostgreSQL; of SQLite it is all, by what is wanted.
 var (
-	searchFirst = withColumns(searchLast)
-	searchItems = withColumns(strings.ReplaceAll(searchSQLite, "%words", "items_words"))
-	searchHeads = withColumns(strings.ReplaceAll(searchSQLite, "%words", "heads_words"))
+	searchFirst = eachOf(searchLast, prefixed("i.", columns))
+	searchItems = eachOf(strings.ReplaceAll(searchSQLite, "%words", "items_words"), prefixed("i.", columns))
+	searchHeads = eachOf(strings.ReplaceAll(searchSQLite, "%words", "heads_words"), prefixed("i.", columns))
 )
-
-func withColumns(text string) string {
-	return strings.Replace(text, "%columns", prefixed("i.", columns), 1)
-}
 
 // Query is a search.
 type Query struct {
 	Words string // all of them must be there; everything but letters and digits divides words
 	Heads bool   // only what heads a thread
-	Limit int    // 30 when 0, at most 1000
+	Limit int    // 30 when 0, at most 1000; fewer where texts are long, as in a Listing
+	Texts Texts
 	After string // continues where a Part ended
 	Skip  int    // leaves out so many from there
 }
@@ -101,14 +98,13 @@ func (s *Store) Search(ctx context.Context, q Query) (Part, error) {
 	if s.r.postgres {
 		find = s.findPostgres
 	}
-	items, err := find(ctx, q, words, before)
+	items, more, err := find(ctx, q, words, before)
 	if err != nil {
 		return Part{}, err
 	}
-	p := Part{Items: items}
-	if len(items) > q.Limit {
-		p.Items = items[:q.Limit]
-		p.Next = strconv.FormatInt(int64(p.Items[q.Limit-1].ID), 10)
+	p := Part{Items: items[:min(len(items), q.Limit)]}
+	if n := len(p.Items); n > 0 && (more || len(items) > q.Limit) {
+		p.Next = strconv.FormatInt(int64(p.Items[n-1].ID), 10)
 	}
 	return p, nil
 }
@@ -132,24 +128,27 @@ func (s *Store) searchTurn(ctx context.Context) (leave func(), err error) {
 	return leave, err
 }
 
-// findSQLite gives one item more than is wanted, where there is one, as
-// findPostgres does.
-func (s *Store) findSQLite(ctx context.Context, q Query, words []string, before news.ID) ([]news.Item, error) {
+// findSQLite gives one item more than is wanted, where there is one, or those
+// whose texts have room, and says that there are more; as findPostgres does.
+func (s *Store) findSQLite(ctx context.Context, q Query, words []string, before news.ID) (items []news.Item, more bool, err error) {
 	text := searchItems
 	if q.Heads {
 		text = searchHeads
 	}
 	asked := `"` + strings.Join(words, `" "`) + `"` // quoted, or AND and NEAR would be operators
-	return many(ctx, at{base: s.r}, "search", scanItems(), text, asked, before, q.Limit+1, q.Skip)
+	var left room
+	items, err = many(ctx, at{base: s.r}, "search", scanItems(q.Texts, &left), text[q.Texts], asked, before, q.Limit+1, q.Skip)
+	return items, left.full, err
 }
 
-func (s *Store) findPostgres(ctx context.Context, q Query, words []string, before news.ID) ([]news.Item, error) {
+func (s *Store) findPostgres(ctx context.Context, q Query, words []string, before news.ID) (items []news.Item, more bool, err error) {
 	asked := strings.Join(words, " ")
-	items, err := many(ctx, at{base: s.r}, "search", scanItems(), searchFirst, asked, before, number(q.Heads), q.Limit+1, q.Skip)
-	if err != nil || len(items) > q.Limit {
-		return items, err
+	var left room
+	items, err = many(ctx, at{base: s.r}, "search", scanItems(q.Texts, &left), searchFirst[q.Texts], asked, before, number(q.Heads), q.Limit+1, q.Skip)
+	if err != nil || left.full || len(items) > q.Limit {
+		return items, left.full, err
 	}
-	return s.searchOn(ctx, wanted{words: asked, before: before, heads: number(q.Heads), most: q.Skip + q.Limit + 1}, q.Skip)
+	return s.searchOn(ctx, wanted{words: asked, before: before, heads: number(q.Heads), most: q.Skip + q.Limit + 1}, q)
 }
 
 // wanted is what is asked of PostgreSQL's index.
@@ -161,23 +160,27 @@ type wanted struct {
 }
 
 // searchOn finds what the last items do not have enough of.
-func (s *Store) searchOn(ctx context.Context, w wanted, skip int) ([]news.Item, error) {
+func (s *Store) searchOn(ctx context.Context, w wanted, q Query) (items []news.Item, more bool, err error) {
 	ids, err := s.searchIndex(ctx, w)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	ids = ids[min(skip, len(ids)):]
-	byID, err := s.Items(ctx, ids)
+	ids = ids[min(q.Skip, len(ids)):]
+	n, err := fitting(ctx, at{base: s.r}, q.Texts, ids)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	items := make([]news.Item, 0, len(ids))
-	for _, id := range ids {
+	byID, err := s.Items(ctx, q.Texts, ids[:n])
+	if err != nil {
+		return nil, false, err
+	}
+	items = make([]news.Item, 0, n)
+	for _, id := range ids[:n] {
 		if it := byID[id]; it.ID == id && it.State == news.Alive { // it may have been deleted meanwhile
 			items = append(items, it)
 		}
 	}
-	return items, nil
+	return items, n < len(ids), nil
 }
 
 // Bounds of one question to the index.

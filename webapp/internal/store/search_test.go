@@ -192,7 +192,7 @@ func TestHeadsHaveAnIndexOfTheirOwn(t *testing.T) {
 			t.Errorf("%s is in %d, want %d", word, n, want)
 		}
 	}
-	if plan := explain(t, s, searchHeads, 4); !strings.Contains(searchHeads, "FROM heads_words") || strings.Contains(plan, "items_words") {
+	if plan := explain(t, s, searchHeads[Brief], 4); !strings.Contains(searchHeads[Brief], "FROM heads_words") || strings.Contains(plan, "items_words") {
 		t.Errorf("heads are found by %s", plan)
 	}
 	checkWords(t, s)

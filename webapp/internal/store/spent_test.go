@@ -16,7 +16,7 @@ func TestTimeWithTheStoreIsCountedOnce(t *testing.T) {
 	}{
 		{"a query", func() error { _, err := s.Latest(ctx); return err }},
 		{"a list", func() error { _, err := s.List(ctx, Listing{}); return err }},
-		{"a thread", func() error { _, err := s.Thread(ctx, 1, 10, 0); return err }},
+		{"a thread", func() error { _, err := s.Thread(ctx, 1, Whole, 10, 0); return err }},
 		{"a post", func() error { return s.Take(ctx, comment(3, 1)) }},
 		{"a vote", func() error { return s.Vote(ctx, "sama", 1, 1) }},
 	} {
