@@ -34,6 +34,25 @@ func newNewsSite(t *testing.T) *news {
 	return &news{t, runFile(t, addr, "../Caddyfile", "SITE_ADDRESS=http://"+addr, "UPSTREAM="+behind, "HTTP_PORT="+plain)}
 }
 
+// TestPostThatTheSiteWouldRefuseIsNotKept: it would be answered with 200 while the
+// application is away, and refused by it later.
+func TestPostThatTheSiteWouldRefuseIsNotKept(t *testing.T) {
+	addr, away := freeAddr(t), freeAddr(t)
+	_, plain, _ := strings.Cut(freeAddr(t), ":")
+	door := runFile(t, addr, "../Caddyfile", "SITE_ADDRESS=http://"+addr, "UPSTREAM="+away, "HTTP_PORT="+plain)
+	const longest = 1 << 20
+	for size, want := range map[int]int{longest: 200, longest + 1: 413} {
+		res, err := http.Post(door.url+"/post", "application/json", strings.NewReader(strings.Repeat(" ", size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("%d bytes: %d, want %d", size, res.StatusCode, want)
+		}
+	}
+}
+
 // reader is somebody with a browser.
 type reader struct {
 	*news
