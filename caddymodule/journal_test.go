@@ -605,7 +605,7 @@ func TestStreamForAnAnswerStopsNoLane(t *testing.T) {
 			return n > 1
 		}
 		a.start(t)
-		config := strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct "+direct+"\n timeouts {\n whole 200ms\n }", 1)
+		config := strings.Replace(journalled(t, a, "respond 200"), "concurrency 2", "concurrency 2\n direct "+direct+"\n timeouts {\n whole 2s\n }", 1)
 		d := open(t, strings.Replace(config, "name "+strings.ToLower(t.Name()), "name events", 1))
 		d.post(t, "first")
 		d.post(t, "second")

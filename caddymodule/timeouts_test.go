@@ -109,7 +109,7 @@ func TestHangingScriptGivesItsSlotBack(t *testing.T) {
 			<-hang
 		}
 	}))
-	d := open(t, "app_proxy "+l.Addr().String()+" {\n name script\n concurrency 1\n transport fastcgi {\n root /srv\n }\n timeouts {\n first_byte 300ms\n abandon 100ms\n }\n}")
+	d := open(t, "app_proxy "+l.Addr().String()+" {\n name script\n concurrency 1\n transport fastcgi {\n root /srv\n }\n timeouts {\n first_byte 3s\n abandon 100ms\n }\n}")
 	idle := func() bool { return poolOf(t, "script").InFlight == 0 }
 
 	res, err := d.do(t.Context(), http.MethodGet, "/events", nil)
