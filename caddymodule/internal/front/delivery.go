@@ -248,47 +248,13 @@ func streams(h http.Header) bool {
 	return isStream(h.Get("Content-Type"), h.Get("X-Accel-Buffering"), h.Get("Incremental"))
 }
 
-// trip is the line of a round trip. It ends with a context, and with the answer's body:
-// some transports, as FastCGI's, look at the context while they dial and not again.
-type trip struct {
-	cancel  context.CancelFunc
-	aborted chan struct{} // closed by Abort
+// trip is the line of a round trip: it ends with a context, and is aborted with the
+// one above that.
+type trip struct{ abort, end context.CancelFunc }
 
-	mu   sync.Mutex
-	body io.Closer // mu; nil: there is no answer yet
-	over bool      // mu; Abort was called
-}
+func (t trip) Abort() { t.abort() }
 
-func newTrip(cancel context.CancelFunc) *trip {
-	return &trip{cancel: cancel, aborted: make(chan struct{})}
-}
-
-// begins notes that the answer has come.
-func (t *trip) begins(body io.Closer) {
-	t.mu.Lock()
-	over := t.over
-	t.body = body
-	t.mu.Unlock()
-	if over {
-		body.Close()
-	}
-}
-
-func (t *trip) Abort() {
-	t.cancel()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.over {
-		return
-	}
-	t.over = true
-	close(t.aborted)
-	if t.body != nil {
-		go t.body.Close() // ends when the transport has let go of it
-	}
-}
-
-func (t *trip) Part() io.Closer {
-	t.cancel()
+func (t trip) Part() io.Closer {
+	t.end()
 	return nil
 }

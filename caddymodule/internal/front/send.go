@@ -168,9 +168,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	d := x.deliver()
 	t.front.cfg.Ready.Clear(d.slot.Upstream(), t.front.cfg.Keeper)
-	ctx, cancel := context.WithCancel(t.front.cfg.Detach(context.WithoutCancel(req.Context())))
-	way := newTrip(cancel)
-	d.line = way
+	aborted, abort := context.WithCancel(t.front.cfg.Detach(context.WithoutCancel(req.Context())))
+	ctx, end := context.WithCancel(aborted)
+	d.line = trip{abort, end}
 	out := req.WithContext(ctx)
 	address := *req.URL
 	out.URL = &address // reverseproxy writes to its own when it tries again
@@ -179,7 +179,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		out.GetBody = func() (io.ReadCloser, error) { return x.body.open(), nil }
 	}
 	answers := make(chan answer, 1)
-	go func() { // ends with the round trip, which ends at cancel at the latest
+	go func() { // ends with the round trip, which ends with ctx at the latest, or with the application
 		defer func() {
 			// Nobody above would catch it here, and all of Caddy would end.
 			if p := recover(); p != nil {
@@ -187,8 +187,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}()
 		res, err := t.next.RoundTrip(out)
-		if err == nil {
-			way.begins(res.Body)
+		if err == nil { // some transports, as FastCGI's, look at ctx while they dial and not again
+			body := res.Body
+			context.AfterFunc(aborted, func() { body.Close() })
 		}
 		answers <- answer{res, err}
 	}()
@@ -213,13 +214,13 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		a.res, x.last, x.failure = x.answered(req.Context(), d, a.res)
 		return a.res, x.failure
 	case <-req.Context().Done():
-		go d.outlive(answers, way.aborted)
+		go d.outlive(answers, aborted.Done())
 		return nil, req.Context().Err()
 	case <-late:
 		if why == errWhole {
 			d.abandon(tooLong)
 		}
-		go d.outlive(answers, way.aborted)
+		go d.outlive(answers, aborted.Done())
 		x.failure = why
 		return nil, why
 	}
@@ -313,7 +314,10 @@ func (x *exchange) answered(ctx context.Context, d *delivery, res *http.Response
 		b := &answerBody{ReadCloser: res.Body, res: res, d: d, left: left, unwatch: context.AfterFunc(ctx, left)}
 		if stream && x.journal { // others wait for it to end
 			limit, unwatch := x.front.wholeTimer(d), b.unwatch
-			b.unwatch = func() bool { return limit.Stop() && unwatch() }
+			b.unwatch = func() bool {
+				limit.Stop()
+				return unwatch()
+			}
 		}
 		res.Body = b
 		return res, b, nil
