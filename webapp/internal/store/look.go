@@ -197,11 +197,12 @@ func (s *Store) Thread(ctx context.Context, id news.ID, texts Texts, limit, offs
 	t.Total = len(placed)
 	placed = placed[min(offset, len(placed)):]
 	placed = placed[:min(limit, len(placed))]
-	n, err := fitting(ctx, a, texts, ids(placed))
+	wanted := ids(placed)
+	n, err := fitting(ctx, a, texts, wanted)
 	if err != nil {
 		return Thread{}, err
 	}
-	placed = placed[:n]
+	placed, wanted = placed[:n], wanted[:n]
 
 	t.Options, t.Replies = make([]news.Item, len(options)), make([]Reply, len(placed))
 	err = inOrder(ctx, a, Brief, options, func(i int, it news.Item) {
@@ -211,7 +212,7 @@ func (s *Store) Thread(ctx context.Context, id news.ID, texts Texts, limit, offs
 	if err != nil {
 		return Thread{}, err
 	}
-	return t, inOrder(ctx, a, texts, ids(placed), func(i int, it news.Item) { t.Replies[i] = Reply{it, placed[i].Depth} })
+	return t, inOrder(ctx, a, texts, wanted, func(i int, it news.Item) { t.Replies[i] = Reply{it, placed[i].Depth} })
 }
 
 func ids(placed []news.Placed) []news.ID {
