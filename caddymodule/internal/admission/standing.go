@@ -53,10 +53,12 @@ func (s *standing) observe(now time.Time, work time.Duration, lost uint64, typic
 		return
 	}
 	// One whole interval to see how much there is, a second to see that it does
-	// not become less.
+	// not become less. One that stands goes on to do so while requests are lost, even
+	// if it becomes less by chance: oldest first, all whom the newest have left behind
+	// would be served when they are about to go, and for nothing.
 	draining := s.before > 0 && work < s.before-s.before/10
 	if s.before > 0 {
-		on := !draining && lost > s.lost
+		on := lost > s.lost && (s.on || !draining)
 		if on && !s.on {
 			s.drops, s.nextAt = 0, now.Add(interval)
 		}
