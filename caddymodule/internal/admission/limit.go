@@ -108,6 +108,10 @@ const (
 	// Below this a try of fewer slots ends at once.
 	hopeless = 0.85
 
+	// With so many times the time that a request takes alone they wait for each
+	// other, or do not.
+	crowdedFrom, roomyTo = 2, 1.5
+
 	firstPause = time.Second
 
 	// Another throughput at the same limit means another application.
@@ -203,10 +207,10 @@ func (l *learner) close(now time.Time) bool {
 	return crowded
 }
 
-// served takes in a service time that was measured beside others - 1 requests.
-// With few of them it is what the application needs for one.
+// served takes in a service time that was measured beside so many others. With few
+// of them, and a slot free, it is what the application needs for one.
 func (l *learner) served(took time.Duration, others int) {
-	if others > max(1, l.limit/4) {
+	if others > max(1, l.limit/4) || others > 0 && others >= l.limit-1 {
 		return
 	}
 	if x := took.Seconds(); l.alone == 0 || x < l.alone {
@@ -246,6 +250,7 @@ func (l *learner) judge(now time.Time, rate float64) {
 	}
 	if l.rate > 0 && math.Abs(rate/l.rate-1) > changed {
 		l.wait, l.next = [2]time.Duration{firstPause, firstPause}, [2]time.Time{}
+		l.alone = 0
 	}
 	l.rate = rate
 	l.try(now)
@@ -271,19 +276,29 @@ func (l *learner) vain(now time.Time, which int) {
 
 // try begins the next try, if it is time for one.
 func (l *learner) try(now time.Time) {
-	// Seconds that a request takes now, by Little's law, against what one takes
-	// alone: more than twice means that they wait for each other.
-	crowded := l.alone > 0 && float64(l.limit)/l.rate > 2*l.alone
+	crowded, roomy := l.waits(crowdedFrom), !l.waits(roomyTo)
 	more := !now.Before(l.next[0]) && l.limit < maxLimit
 	less := !now.Before(l.next[1]) && l.limit > 1
 	switch {
-	case less && (crowded || !more):
+	case less && (crowded || !more && !roomy):
 		l.begin(tryingLess, l.limit-l.step(1))
 	case l.limit == maxLimit:
 		l.found(now)
 	case more:
 		l.begin(tryingMore, min(maxLimit, l.limit+l.step(0)))
 	}
+}
+
+// waits reports whether requests wait for each other inside the application: the
+// seconds that one takes now, by Little's law, are more than so many times what one
+// takes alone. Nobody tries fewer slots where they do not: of two one is half, and
+// whoever came meanwhile would wait for the try. Where it is not known what one takes
+// alone they may wait, and are not said to be many.
+func (l *learner) waits(times float64) bool {
+	if l.alone == 0 {
+		return times < crowdedFrom
+	}
+	return float64(l.limit)/l.rate > times*l.alone
 }
 
 // step is half the limit while the last try in this direction has paid.

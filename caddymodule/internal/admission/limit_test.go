@@ -23,7 +23,8 @@ type workers struct {
 // drive keeps the learner's slots full for d and returns answers per second.
 func (w *workers) drive(l *learner, d time.Duration) float64 {
 	end := w.now.Add(d)
-	var running []time.Time // when each request ends
+	type request struct{ sent, ends time.Time }
+	var running []request
 	answers := 0
 	start := w.now
 	for w.now.Before(end) {
@@ -44,17 +45,19 @@ func (w *workers) drive(l *learner, d time.Duration) float64 {
 			took := time.Duration(float64(w.service) * (1 + w.jitter*w.rnd.NormFloat64()))
 			w.free[first] = begin.Add(max(took, w.service/2))
 			l.moved(w.now, len(running), false)
-			running = append(running, w.free[first])
+			running = append(running, request{w.now, w.free[first]})
 		}
 		next := 0
 		for i := range running {
-			if running[i].Before(running[next]) {
+			if running[i].ends.Before(running[next].ends) {
 				next = i
 			}
 		}
-		w.now = running[next]
+		w.now = running[next].ends
+		took := w.now.Sub(running[next].sent)
 		running = append(running[:next], running[next+1:]...)
 		l.moved(w.now, len(running)+1, true)
+		l.served(took, len(running))
 		answers++
 	}
 	return float64(answers) / w.now.Sub(start).Seconds()
