@@ -152,9 +152,9 @@ func TestOneClientsExcessIs429AndCostsNobodyElse(t *testing.T) {
 func TestFairByOffIsFirstComeFirstServed(t *testing.T) {
 	a := newTurnstile(t)
 	for fairBy, want := range map[string]string{
-		"off":             "[/a/1 /a/2 /b/1]",
-		"{header.X-Who}":  "[/a/1 /b/1 /a/2]",
-		"x-{http.nobody}": "[/a/1 /a/2 /b/1]", // all are the same
+		"off":             "[/a/1 /a/2 /a/3 /a/4 /a/5 /a/6 /a/7 /a/8 /b/1]",
+		"{header.X-Who}":  "[/b/1 /a/1 /a/2 /a/3 /a/4 /a/5 /a/6 /a/7 /a/8]",
+		"x-{http.nobody}": "[/a/1 /a/2 /a/3 /a/4 /a/5 /a/6 /a/7 /a/8 /b/1]", // all are the same
 	} {
 		d := open(t, "app_proxy "+a.addr+` {
 			name        fair
@@ -162,15 +162,18 @@ func TestFairByOffIsFirstComeFirstServed(t *testing.T) {
 			queue {
 				fair_by `+fairBy+`
 			}
+			route * / {
+				cost 10ms
+			}
 		}`)
 		answers := []<-chan *http.Response{d.visit("/first", "X-Who", "c")}
 		<-a.entered
-		answers = append(answers,
-			d.queued("fair", 1, "/a/1", "X-Who", "a"),
-			d.queued("fair", 2, "/a/2", "X-Who", "a"),
-			d.queued("fair", 3, "/b/1", "X-Who", "b"))
+		for i := range 8 {
+			answers = append(answers, d.queued("fair", i+1, fmt.Sprint("/a/", i+1), "X-Who", "a"))
+		}
+		answers = append(answers, d.queued("fair", 9, "/b/1", "X-Who", "b"))
 		var order []string
-		for range 3 {
+		for range 9 {
 			a.leave <- true
 			order = append(order, <-a.entered)
 		}

@@ -1,6 +1,9 @@
 package admission
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // dispatchLocked grants while there is somebody who may go.
 func (q *Queue) dispatchLocked(now time.Time) {
@@ -233,7 +236,7 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
-	s := &Slot{q: q, u: u, seq: t.seq, granted: now, expected: t.cost, client: t.charged, share: t.share, use: t.use, half: t.half}
+	s := &Slot{q: q, u: u, seq: t.seq, granted: now, expected: t.cost, charge: t.charge, use: t.use, half: t.half}
 	s.waited, s.queued = now.Sub(q.sinceLocked(t)), t.queued+now.Sub(t.at)
 	s.past = t.past + now.Sub(t.at)
 	u.learned.moved(now, u.used, false)
@@ -279,11 +282,9 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 		if served > 0 {
 			u.learned.served(served, u.used)
 			q.costs.learn(s, served, now)
-			if s.client != nil {
-				s.client.settle(s.expected, served, float64(s.share))
-			}
 			u.climb(1, false)
 		}
+		s.charge.settle(s.expected, cmp.Or(served, s.expected))
 	} else {
 		u.probes--
 		rest := float64(now.Sub(s.granted)) * (1/probeShare - 1)

@@ -152,6 +152,27 @@ func TestOverloadKeepsTheApplicationBusyForThoseWhoAreStillThere(t *testing.T) {
 	}
 }
 
+// TestALittleTooMuchIsServedInTime: a queue that becomes shorter by chance has not
+// drained.
+func TestALittleTooMuchIsServedInTime(t *testing.T) {
+	for _, times := range []float64{1.1, 1.5, 2} {
+		for _, clients := range []int{1, 50, 1e6} {
+			simulate(t, Config{Limit: 2}, 2, func(s *sim) {
+				const d, service = 30 * time.Second, 20 * time.Millisecond
+				who := rand.New(rand.NewPCG(3, 4))
+				s.open(times*2/service.Seconds(), d, func(int) visit {
+					return visit{"page", Ask{Client: fmt.Sprint(who.IntN(clients)), Route: "/"}, service}
+				})
+				s.wg.Wait()
+				served, _, _ := s.figures("page")
+				if share := float64(served) / d.Seconds() * service.Seconds() / 2; share < 0.98 {
+					t.Errorf("%.1f times, %d clients: %.1f%% of what there is", times, clients, 100*share)
+				}
+			})
+		}
+	}
+}
+
 // TestOverloadOfManyClientsIsAsGoodAsOfOne: a crowd is thousands of people with one
 // request each. There is nobody among them with more than his share, and nobody is
 // served by chance of having come too long ago.
@@ -246,7 +267,9 @@ func TestPredictionCountsOneTurnOfEachClient(t *testing.T) {
 		{"nobody waits", func(queueUp) {}, fresh(-1), false, 0},
 		{"a hundred new ones", func(u queueUp) { u.arrive(0, 100, "new ", fresh) }, fresh(-1), false, 100 * service},
 		{"a hundred new ones in a standing queue", func(u queueUp) { u.arrive(0, 100, "new ", fresh) }, fresh(-1), true, 0},
-		{"a greedy one", func(u queueUp) { u.arrive(0, 100, "greedy ", one) }, fresh(-1), false, service},
+		{"a greedy one", func(u queueUp) { u.arrive(0, 100, "greedy ", one) }, fresh(-1), false, 0},
+		{"a few of one", func(u queueUp) { u.arrive(0, 4, "few ", one) }, fresh(-1), false, 4 * service},
+		{"his own few", func(u queueUp) { u.arrive(0, 4, "few ", one) }, one(0), false, 4 * service},
 		{"his own", func(u queueUp) { u.arrive(0, 100, "greedy ", one) }, one(0), false, 100 * service},
 		{"his own in a standing queue", func(u queueUp) { u.arrive(0, 100, "greedy ", one) }, one(0), true, 0},
 		{"another class", func(u queueUp) { u.arrive(0, 100, "new ", fresh) }, robots, false, service},
@@ -321,8 +344,62 @@ func TestGreedyClientDoesNotSlowThePolite(t *testing.T) {
 		s.wg.Wait()
 		_, _, with := s.figures("polite")
 		s.figures("greedy")
-		if with > 2*without || len(s.lost["polite"]) != 0 {
+		if with > without*3/2 || len(s.lost["polite"]) != 0 {
 			t.Errorf("p99 of the polite %v, without the greedy one %v; lost %v", with, without, s.lost["polite"])
+		}
+	})
+}
+
+// TestFairnessCostsNobodyAnythingWhileAllAskForLittle: those of whom nobody asks for
+// more than his share wait as in a line without clients.
+func TestFairnessCostsNobodyAnythingWhileAllAskForLittle(t *testing.T) {
+	for _, load := range []float64{0.6, 0.8, 0.9} {
+		var line time.Duration
+		for _, clients := range []int{1, 50} {
+			simulate(t, Config{Limit: 2}, 2, func(s *sim) {
+				who := rand.New(rand.NewPCG(3, 4))
+				s.open(load*2*rate, 60*time.Second, func(i int) visit {
+					return visit{"page", Ask{Client: fmt.Sprint(who.IntN(clients)), Route: "/"}, page}
+				})
+				s.wg.Wait()
+				_, _, p99 := s.figures("page")
+				if clients == 1 {
+					line = p99
+				} else if p99 > line+line/20 {
+					t.Errorf("%.0f%% of what there is: p99 %v with 50 clients, %v in one line", 100*load, p99, line)
+				}
+			})
+		}
+	}
+}
+
+// TestManyAtATimeAreOneShare: much queued is neither more nor less than a share.
+func TestManyAtATimeAreOneShare(t *testing.T) {
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		const d = 20 * time.Second
+		s.closed(20, d, func(int) visit { return visit{"many at a time", Ask{Client: "many", Route: "/"}, page} })
+		s.closed(10, d, func(c int) visit { return visit{"one at a time", Ask{Client: fmt.Sprint(c), Route: "/"}, page} })
+		s.wg.Wait()
+		many, _, _ := s.figures("many at a time")
+		one, _, _ := s.figures("one at a time")
+		if share := float64(many) / float64(many+one) * 11; share < 0.9 || share > 1.1 {
+			t.Errorf("of eleven shares one has had %.2f", share)
+		}
+	})
+}
+
+// TestFewAtATimeAreNoMoreInTheLongRun: whoever asks for little each time, and at once
+// again, has had much after a while.
+func TestFewAtATimeAreNoMoreInTheLongRun(t *testing.T) {
+	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+		const d = 20 * time.Second
+		s.closed(3, d, func(int) visit { return visit{"three at a time", Ask{Client: "three", Route: "/"}, page} })
+		s.closed(10, d, func(c int) visit { return visit{"one at a time", Ask{Client: fmt.Sprint(c), Route: "/"}, page} })
+		s.wg.Wait()
+		three, _, _ := s.figures("three at a time")
+		one, _, _ := s.figures("one at a time")
+		if share := float64(three) / float64(three+one) * 11; share < 0.9 || share > 1.1 {
+			t.Errorf("of eleven shares one has had %.2f", share)
 		}
 	})
 }

@@ -802,8 +802,14 @@ func checkBooks(t *testing.T, q *Queue) {
 		for _, o := range []*order{l.fast, l.slow} {
 			n := 0
 			for _, class := range o.classes {
-				for _, c := range class.active {
+				in, known := n, clients+back
+				var early time.Duration
+				for _, c := range class.clients {
 					n += c.tickets.n
+					early += c.early
+					if !c.waits() {
+						continue
+					}
 					for ticket := c.tickets.oldest; ticket != nil; ticket = ticket.next {
 						work += ticket.cost
 					}
@@ -812,6 +818,19 @@ func checkBooks(t *testing.T, q *Queue) {
 					} else {
 						clients++
 					}
+				}
+				for p, h := range class.at {
+					for i, c := range h {
+						if c.in != place(p) || c.index != i || c.waits() == (c.in == owing) || i > 0 && h.Less(i, (i-1)/2) || class.clients[c.key] != c {
+							t.Errorf("class %s: %s is in the wrong place", class.name, c.key)
+						}
+					}
+				}
+				if waits := clients + back - known; waits != class.waiting() || len(class.clients) != waits+len(class.at[owing]) || class.back != class.clients[returning] {
+					t.Errorf("class %s: %d clients wait, said to be %d, and %d owe, of %d", class.name, waits, class.waiting(), len(class.at[owing]), len(class.clients))
+				}
+				if n-in != class.tickets || early != class.early {
+					t.Errorf("class %s: %d wait and %v of it early, said to be %d and %v", class.name, n-in, early, class.tickets, class.early)
 				}
 			}
 			if n != o.n {

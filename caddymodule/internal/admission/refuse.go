@@ -82,9 +82,8 @@ func (q *Queue) refuseLocked(t *ticket, reason error) {
 
 // predictLocked is how long t would wait: the work that is queued ahead of it,
 // divided by what the slots do. A slot does a second of service time a second,
-// so no rate has to be measured. Under fair queueing nobody has more ahead than
-// his own requests, once for each that shares with him. But everybody has those
-// before him that were held: they come out by age alone.
+// so no rate has to be measured. What is ahead of t among the others the order knows.
+// Everybody has those before him that were held: they come out by age alone.
 func (q *Queue) predictLocked(t *ticket, slow bool, now time.Time) time.Duration {
 	slots := q.wholeLocked()
 	if slots == 0 {

@@ -13,11 +13,10 @@ type Slot struct {
 	waited   time.Duration // in the queue, without the time it was held, with all attempts
 	queued   time.Duration // the same, with the time it was held
 	expected time.Duration // what it was charged
-	client   *client       // who was charged; nil: nobody
-	route    *route        // nil: a probe
-	use      *use          // of its class; nil: a probe
+	charge   charge
+	route    *route // nil: a probe
+	use      *use   // of its class; nil: a probe
 
-	share       float32       // the part of the cost that was charged
 	back        bool          // q.mu
 	half        bool          // of a class that may have half of the slots
 	slow        bool          // q.mu; its route was slow when it was sent

@@ -177,9 +177,7 @@ func (q *Queue) classOfLocked(t *ticket) int {
 func (l *line) waiting(class int) int {
 	n := 0
 	for _, o := range []*order{l.fast, l.slow} {
-		for _, c := range o.classes[class].active {
-			n += c.tickets.n
-		}
+		n += o.classes[class].tickets
 	}
 	return n
 }

@@ -16,16 +16,15 @@ type ticket struct {
 	half  bool          // Class.Half
 	held  bool          // among the held
 	waits bool          // it has neither slot nor err, and is in one of the lists below
-	share float32       // the part of its cost that was charged
 
 	// Before other attempts: Slot.waited and Slot.queued.
 	waited, queued time.Duration
 
 	// Where it waits: among the held, as one of a client's in an order, or, a
 	// probe, ahead of an upstream.
-	order   *order
-	client  *client
-	charged *client // who was charged for it when its turn came
+	order  *order
+	client *client
+	charge charge // when its turn came
 	links[ticket]
 	branches // among the returning
 
