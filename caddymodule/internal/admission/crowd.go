@@ -14,21 +14,21 @@ type crowd struct {
 // update takes in that c has other tickets than before.
 func (w *crowd) update(c *client) {
 	switch waits := c.tickets.n > 0; {
-	case c.key == returning && waits && c.heavy < 0:
-		c.heavy = len(w.returning)
+	case c.returns() && waits && c.weighed < 0:
+		c.weighed = len(w.returning)
 		w.returning = append(w.returning, c)
-	case c.key == returning && !waits:
+	case c.returns() && !waits:
 		last := w.returning[len(w.returning)-1]
-		w.returning[c.heavy], last.heavy = last, c.heavy
-		c.heavy = -1
+		w.returning[c.weighed], last.weighed = last, c.weighed
+		c.weighed = -1
 		pop(&w.returning)
-	case c.key == returning:
+	case c.returns():
 	case !waits:
-		heap.Remove(&w.heavy, c.heavy)
-	case c.heavy < 0:
+		heap.Remove(&w.heavy, c.weighed)
+	case c.weighed < 0:
 		heap.Push(&w.heavy, c)
 	default:
-		heap.Fix(&w.heavy, c.heavy)
+		heap.Fix(&w.heavy, c.weighed)
 	}
 }
 
@@ -42,7 +42,7 @@ func (w *crowd) heaviest() *client {
 		most, weight = w.heavy[0], w.heavy[0].weighs()
 	}
 	for _, c := range w.returning {
-		if x := c.weighs() / float64(max(c.class.waiting()-1, 1)); x > weight {
+		if x := c.weighs() / float64(max(c.class.waiting(), 1)); x > weight {
 			most, weight = c, x
 		}
 	}
@@ -63,16 +63,16 @@ func (h heavyHeap) Less(i, j int) bool {
 }
 func (h heavyHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].heavy, h[j].heavy = i, j
+	h[i].weighed, h[j].weighed = i, j
 }
 func (h *heavyHeap) Push(x any) {
 	c := x.(*client)
-	c.heavy = len(*h)
+	c.weighed = len(*h)
 	*h = append(*h, c)
 }
 func (h *heavyHeap) Pop() any {
 	c := pop((*[]*client)(h))
-	c.heavy = -1
+	c.weighed = -1
 	return c
 }
 

@@ -236,7 +236,7 @@ func (q *Queue) grantLocked(u *upstream, t *ticket, now time.Time) {
 
 // claimLocked is the only place where a slot comes into being.
 func (q *Queue) claimLocked(u *upstream, t *ticket, now time.Time) *Slot {
-	s := &Slot{q: q, u: u, seq: t.seq, granted: now, expected: t.cost, charge: t.charge, use: t.use, half: t.half}
+	s := &Slot{q: q, u: u, seq: t.seq, granted: now, charge: t.charge, use: t.use, half: t.half}
 	s.waited, s.queued = now.Sub(q.sinceLocked(t)), t.queued+now.Sub(t.at)
 	s.past = t.past + now.Sub(t.at)
 	u.learned.moved(now, u.used, false)
@@ -284,7 +284,7 @@ func (q *Queue) giveBackLocked(s *Slot, served time.Duration) {
 			q.costs.learn(s, served, now)
 			u.climb(1, false)
 		}
-		s.charge.settle(s.expected, cmp.Or(served, s.expected))
+		s.charge.settle(cmp.Or(served, now.Sub(s.granted)))
 	} else {
 		u.probes--
 		rest := float64(now.Sub(s.granted)) * (1/probeShare - 1)

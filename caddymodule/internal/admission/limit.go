@@ -33,12 +33,13 @@ type learner struct {
 	peak  int           // most in flight
 	last  time.Time     // when inFlight changed last
 
-	rate  float64 // answers a second at limit, of the last window; 0: none yet
-	tried tryState
-	back  int              // limit before the try
-	wait  [2]time.Duration // pause after the next vain try, by direction
-	next  [2]time.Time     // no try before, by direction
-	alone float64          // seconds; service time with little else in flight, of late
+	rate    float64 // answers a second at limit, of the last window; 0: none yet
+	tried   tryState
+	back    int              // limit before the try
+	wait    [2]time.Duration // pause after the next vain try, by direction
+	next    [2]time.Time     // no try before, by direction
+	alone   float64          // seconds; service time with little else in flight, of late
+	another bool             // the application is another: alone tells nothing of it
 
 	reported time.Time // the application said its limit itself
 	relieved time.Time // it said that too much was asked, and got less
@@ -108,8 +109,8 @@ const (
 	// Below this a try of fewer slots ends at once.
 	hopeless = 0.85
 
-	// With so many times the time that a request takes alone they wait for each
-	// other, or do not.
+	// Requests that take more than crowdedFrom times what one takes alone wait for each
+	// other inside the application; those that take less than roomyTo times do not.
 	crowdedFrom, roomyTo = 2, 1.5
 
 	firstPause = time.Second
@@ -198,7 +199,7 @@ func (l *learner) window(now time.Time) {
 // the limit, unless the requests waited for each other all the same: then the
 // limit is more than anybody uses and would stay so.
 func (l *learner) close(now time.Time) bool {
-	crowded := l.alone > 0 && l.area/float64(l.all) > 2*l.alone && l.peak < l.most()
+	crowded := l.alone > 0 && l.area/float64(l.all) > crowdedFrom*l.alone && l.peak < l.most()
 	if crowded {
 		l.limit, l.tried, l.rate = max(1, l.peak), notTrying, 0
 	}
@@ -213,8 +214,8 @@ func (l *learner) served(took time.Duration, others int) {
 	if others > max(1, l.limit/4) || others > 0 && others >= l.limit-1 {
 		return
 	}
-	if x := took.Seconds(); l.alone == 0 || x < l.alone {
-		l.alone = x
+	if x := took.Seconds(); l.alone == 0 || l.another || x < l.alone {
+		l.alone, l.another = x, false
 	} else {
 		l.alone += (x - l.alone) / 16
 	}
@@ -250,7 +251,7 @@ func (l *learner) judge(now time.Time, rate float64) {
 	}
 	if l.rate > 0 && math.Abs(rate/l.rate-1) > changed {
 		l.wait, l.next = [2]time.Duration{firstPause, firstPause}, [2]time.Time{}
-		l.alone = 0
+		l.another = true
 	}
 	l.rate = rate
 	l.try(now)
@@ -276,11 +277,11 @@ func (l *learner) vain(now time.Time, which int) {
 
 // try begins the next try, if it is time for one.
 func (l *learner) try(now time.Time) {
-	crowded, roomy := l.waits(crowdedFrom), !l.waits(roomyTo)
+	slowdown := l.slowdown()
 	more := !now.Before(l.next[0]) && l.limit < maxLimit
 	less := !now.Before(l.next[1]) && l.limit > 1
 	switch {
-	case less && (crowded || !more && !roomy):
+	case less && (slowdown > crowdedFrom || !more && slowdown >= roomyTo):
 		l.begin(tryingLess, l.limit-l.step(1))
 	case l.limit == maxLimit:
 		l.found(now)
@@ -289,16 +290,15 @@ func (l *learner) try(now time.Time) {
 	}
 }
 
-// waits reports whether requests wait for each other inside the application: the
-// seconds that one takes now, by Little's law, are more than so many times what one
-// takes alone. Nobody tries fewer slots where they do not: of two one is half, and
-// whoever came meanwhile would wait for the try. Where it is not known what one takes
-// alone they may wait, and are not said to be many.
-func (l *learner) waits(times float64) bool {
+// slowdown is how many times longer a request takes now, by Little's law, than one
+// takes alone. Where it is less than roomyTo nobody tries fewer slots: of two one is
+// half, and whoever came meanwhile would wait for the try. Where nobody knows what one
+// takes alone it is roomyTo.
+func (l *learner) slowdown() float64 {
 	if l.alone == 0 {
-		return times < crowdedFrom
+		return roomyTo
 	}
-	return float64(l.limit)/l.rate > times*l.alone
+	return float64(l.limit) / l.rate / l.alone
 }
 
 // step is half the limit while the last try in this direction has paid.

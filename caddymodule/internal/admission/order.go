@@ -17,14 +17,10 @@ type order struct {
 	work    time.Duration // their cost
 }
 
-// newOrder makes an order; typical is costs.typical.
-func newOrder(classes []Class, typical *float64) *order {
+func newOrder(classes []Class) *order {
 	o := &order{}
 	for _, c := range classes {
-		o.classes = append(o.classes, &classLine{
-			name: c.Name, weight: float64(max(c.Weight, 1)), half: c.Half,
-			typical: typical, clients: make(map[string]*client),
-		})
+		o.classes = append(o.classes, newClassLine(c))
 	}
 	return o
 }
@@ -75,7 +71,7 @@ func (o *order) nextBut(newestFirst, halves bool) *ticket {
 	if line == nil {
 		return nil
 	}
-	line.turn(newestFirst)
+	line.stand(newestFirst)
 	return line.next()
 }
 
@@ -105,35 +101,38 @@ func (o *order) weightOf(line *classLine) float64 {
 	return min(line.weight, others)
 }
 
-// ahead is the work that is done before t's turn comes. The light wait for the light,
-// or, where the newest go first, for nobody. Everybody else waits for them, and for what
-// his client has queued, once for each that shares with him, and one turn of each of
-// those; of a backlog of others nobody waits for more. The returning have an order of their own, in which t's
-// place is known, and no newest that goes first.
+// ahead is the work that is done before t's turn comes. The light wait for what the
+// light have queued, or for nobody where they are a crowd of which the newest go first.
+// The heavy wait for that, or for what the client has queued itself, once for each that
+// shares with it, and one turn of each of those, whichever is more: of a backlog of
+// others nobody waits for more. The returning wait for who came before them.
 func (o *order) ahead(t *ticket, newestFirst bool) time.Duration {
 	if o.n == 0 {
 		return 0
 	}
 	line := o.classOf(t.ask.Class)
-	key := t.key()
-	c := line.clients[key]
-	all := line.waiting()
-	if !c.waits() {
-		all++
+	c, flows := line.find(t), line.flows()
+	half := 1.0 // what waits for each of the other half once waits twice as long
+	if flows[1] > 0 {
+		half = 2
 	}
-	shares := float64(parts(all, line.back.waits()))
+	clients := line.waiting()
+	if !c.waits() {
+		clients++
+	}
+	shares := float64(clients) * half
 	var own, first time.Duration
 	switch {
-	case key == returning:
-		shares = float64(min(all, 2))
+	case t.returns():
+		shares = 1
+		if flows[0] > 0 {
+			shares = 2
+		}
 		if c.waits() {
 			_, own = c.ages.before(t)
 		}
 	case line.lightWith(c, t):
-		shares = 1
-		if line.back.waits() {
-			shares = 2
-		}
+		shares = half
 		if !newestFirst || !line.crowded() {
 			own = line.early
 		}

@@ -98,13 +98,13 @@ func (q *Queue) emptyLocked() []*ticket {
 	slices.SortFunc(all, func(a, b *ticket) int { return cmp.Compare(a.seq, b.seq) })
 	var back []*ticket
 	for _, t := range all {
-		if t.key() == returning {
+		if t.returns() {
 			back = append(back, t)
 		}
 	}
 	slices.SortFunc(back, func(a, b *ticket) int { return cmp.Or(a.ask.Since.Compare(b.ask.Since), cmp.Compare(a.seq, b.seq)) })
 	for i, t := range all {
-		if t.key() == returning {
+		if t.returns() {
 			all[i], back = back[0], back[1:]
 		}
 	}

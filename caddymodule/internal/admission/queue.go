@@ -59,8 +59,8 @@ type line struct {
 	slow *order // those whose route is slow, while it may not go
 }
 
-func newLine(classes []Class, typical *float64) line {
-	return line{fast: newOrder(classes, typical), slow: newOrder(classes, typical)}
+func newLine(classes []Class) line {
+	return line{fast: newOrder(classes), slow: newOrder(classes)}
 }
 
 // upstream is one address and its slots.
@@ -118,7 +118,7 @@ func (u *upstream) open() bool { return u.fit() && u.used < u.limit() }
 // New makes an empty queue. Until Apply names its upstreams it is held.
 func New() *Queue {
 	q := &Queue{cfg: Config{}.withDefaults(), held: true}
-	q.line = newLine(q.cfg.Classes, &q.costs.typical)
+	q.line = newLine(q.cfg.Classes)
 	q.usesLocked()
 	return q
 }
@@ -162,9 +162,9 @@ func (q *Queue) Apply(cfg Config, targets []Target) {
 		}
 	}
 	q.upstreams = next
-	q.line = newLine(q.cfg.Classes, &q.costs.typical)
+	q.line = newLine(q.cfg.Classes)
 	for _, u := range q.upstreams {
-		u.line = newLine(q.cfg.Classes, &q.costs.typical)
+		u.line = newLine(q.cfg.Classes)
 	}
 	q.readinessLocked()
 	q.replaceLocked(waiting)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -802,9 +803,9 @@ func checkBooks(t *testing.T, q *Queue) {
 		for _, o := range []*order{l.fast, l.slow} {
 			n := 0
 			for _, class := range o.classes {
-				in, known := n, clients+back
+				in, known := n, clients
 				var early time.Duration
-				for _, c := range class.clients {
+				for _, c := range append(slices.Collect(maps.Values(class.clients)), class.back) {
 					n += c.tickets.n
 					early += c.early
 					if !c.waits() {
@@ -813,7 +814,7 @@ func checkBooks(t *testing.T, q *Queue) {
 					for ticket := c.tickets.oldest; ticket != nil; ticket = ticket.next {
 						work += ticket.cost
 					}
-					if c.key == returning {
+					if c.returns() {
 						back++
 					} else {
 						clients++
@@ -821,12 +822,12 @@ func checkBooks(t *testing.T, q *Queue) {
 				}
 				for p, h := range class.at {
 					for i, c := range h {
-						if c.in != place(p) || c.index != i || c.waits() == (c.in == owing) || i > 0 && h.Less(i, (i-1)/2) || class.clients[c.key] != c {
+						if c.in != spot(p) || c.index != i || c.waits() == (c.in == owing) || i > 0 && h.Less(i, (i-1)/2) || class.clients[c.key] != c {
 							t.Errorf("class %s: %s is in the wrong place", class.name, c.key)
 						}
 					}
 				}
-				if waits := clients + back - known; waits != class.waiting() || len(class.clients) != waits+len(class.at[owing]) || class.back != class.clients[returning] {
+				if waits := clients - known; waits != class.waiting() || waits != len(class.at[light])+len(class.at[heavy]) || class.back.in != nowhere {
 					t.Errorf("class %s: %d clients wait, said to be %d, and %d owe, of %d", class.name, waits, class.waiting(), len(class.at[owing]), len(class.clients))
 				}
 				if n-in != class.tickets || early != class.early {

@@ -118,8 +118,8 @@ func (q *Queue) makeRoomLocked(t *ticket) *Refusal {
 	if c == nil { // all of them are held: first come, first served
 		return q.refusalLocked(ErrFull)
 	}
-	own := c.key == t.key() && c.class.name == t.ask.Class
-	if c.key == returning {
+	own := c.returns() == t.returns() && c.class.name == t.ask.Class && (t.returns() || c.key == t.ask.Client)
+	if c.returns() {
 		// Their order is a promise: who came last among them goes, and only while
 		// they have more than the half of their class.
 		last := c.tickets.newest

@@ -109,6 +109,43 @@ func (u queueUp) refused() (names []string) {
 	return names
 }
 
+// TestReturningHaveTheirHalfWhoeverComes: that they were alone before is no debt, and
+// those who are new have no more than half, however many they are.
+func TestReturningHaveTheirHalfWhoeverComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := pool(Config{Limit: 4, Depth: 1000, Wait: time.Minute}, 1)
+		u := queueUp{t.Context(), q, make(chan outcome, 1000)}
+		u.arrive(0, 104, "back ", back)
+		half, all := 0, 0
+		for slots := []*Slot{}; all < 304; all++ {
+			if all == 54 {
+				u.arrive(0, 200, "new ", fresh)
+			}
+			if len(slots) == 4 {
+				time.Sleep(5 * time.Millisecond)
+				slots[0].Served()
+				slots = slots[1:]
+			}
+			got := <-u.out
+			slots = append(slots, got.slot)
+			if all >= 54 && all < 104 && strings.HasPrefix(got.name, "back") {
+				half++
+			}
+			if all == 303 {
+				for _, s := range slots {
+					s.Served()
+				}
+			}
+		}
+		if half < 23 || half > 27 {
+			t.Errorf("of fifty slots the returning had %d", half)
+		}
+		if class := q.line.fast.classes[0]; len(class.clients) != 0 || class.out != 0 {
+			t.Errorf("with nobody there, %d clients are not even, and %d are said to be out", len(class.clients), class.out)
+		}
+	})
+}
+
 // TestReturningKeepTheirPlacesInAFullQueue: they are many in one line, but none is
 // sent away while they have no more than the others together, and of those who are
 // too many the last goes.

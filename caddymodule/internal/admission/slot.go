@@ -5,17 +5,16 @@ import "time"
 // Slot is the right to be in flight at one upstream. Its methods are safe for
 // concurrent use.
 type Slot struct {
-	q        *Queue
-	u        *upstream
-	seq      uint64 // the request's place among the arrivals
-	granted  time.Time
-	past     time.Duration // between its first arrival and granted
-	waited   time.Duration // in the queue, without the time it was held, with all attempts
-	queued   time.Duration // the same, with the time it was held
-	expected time.Duration // what it was charged
-	charge   charge
-	route    *route // nil: a probe
-	use      *use   // of its class; nil: a probe
+	q       *Queue
+	u       *upstream
+	seq     uint64 // the request's place among the arrivals
+	granted time.Time
+	past    time.Duration // between its first arrival and granted
+	waited  time.Duration // in the queue, without the time it was held, with all attempts
+	queued  time.Duration // the same, with the time it was held
+	charge  charge
+	route   *route // nil: a probe
+	use     *use   // of its class; nil: a probe
 
 	back        bool          // q.mu
 	half        bool          // of a class that may have half of the slots

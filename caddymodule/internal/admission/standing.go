@@ -52,7 +52,7 @@ func (s *standing) observe(now time.Time, work time.Duration, lost uint64, typic
 	if now.Sub(s.mark) < interval {
 		return
 	}
-	// One whole interval to see how much there is, a second to see that it does
+	// One whole interval to see how much there is, and one more to see that it does
 	// not become less. One that stands goes on to do so while requests are lost, even
 	// if it becomes less by chance: oldest first, all whom the newest have left behind
 	// would be served when they are about to go, and for nothing.

@@ -37,13 +37,8 @@ type ticket struct {
 // end tells who waits that slot or err is set.
 func (t *ticket) end() { t.done <- struct{}{} }
 
-// key is whom t is charged to. All who proved an earlier arrival are one.
-func (t *ticket) key() string {
-	if !t.ask.Since.IsZero() {
-		return returning
-	}
-	return t.ask.Client
-}
+// returns reports whether t belongs to the returning: it proved an earlier arrival.
+func (t *ticket) returns() bool { return !t.ask.Since.IsZero() }
 
 // before reports whether t is older than other: those who proved when they came
 // first go by that.
