@@ -11,6 +11,38 @@ import (
 	"github.com/portner/portner/caddymodule"
 )
 
+// TestWhoSendsTooMuchIsToldSo: a client that is still sending sees why it is refused,
+// and not a reset connection.
+func TestWhoSendsTooMuchIsToldSo(t *testing.T) {
+	a := newApp(t, mirror)
+	d := open(t, "app_proxy "+a.addr+" {\n buffer {\n request 4KiB 1MiB\n }\n}")
+	piece := strings.Repeat("x", 256<<10)
+	for what, request := range map[string]struct{ head, piece, end string }{
+		"length": {"Content-Length: 4194304\r\n\r\n", piece, ""},
+		"chunks": {"Transfer-Encoding: chunked\r\n\r\n", "40000\r\n" + piece + "\r\n", "0\r\n\r\n"},
+	} {
+		conn, in := d.dial("POST / HTTP/1.1\r\nHost: " + d.addr + "\r\n" + request.head)
+		for i := range 16 {
+			if i == 8 { // the answer is there, or on its way
+				res, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+				if p := problem(t, res); res.StatusCode != 413 || p.Reason != "body-too-large" || !res.Close {
+					t.Errorf("%s: %d %+v, closes: %v", what, res.StatusCode, p, res.Close)
+				}
+			}
+			if _, err := io.WriteString(conn, request.piece); err != nil {
+				t.Fatalf("%s: after %d pieces: %v", what, i, err)
+			}
+		}
+		io.WriteString(conn, request.end)
+		if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil {
+			t.Errorf("%s: and then %q, %v", what, rest, err)
+		}
+	}
+}
+
 // TestUploadThatComesTooSlowlyIs408: by every protocol that can be spoken without
 // TLS; the application never hears of it, and the next request is served.
 func TestUploadThatComesTooSlowlyIs408(t *testing.T) {

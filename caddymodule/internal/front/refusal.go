@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -145,7 +146,28 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err 
 	if r.Method != http.MethodHead {
 		w.Write([]byte(text.String()))
 	}
+	if r.ProtoMajor == 1 && errors.Is(err, errTooLarge) {
+		linger(w, r)
+	}
 	return nil
+}
+
+// lingering is how long a client may go on sending a body that was refused.
+const lingering = 5 * time.Second
+
+// linger sends the answer and reads what still comes of the body, for a while. A
+// connection that is closed over unread bytes is reset, and whoever is still sending
+// then never sees the answer (RFC 9112, section 9.6). net/http would wait, but does not
+// know the body behind those that Caddy puts before it.
+func linger(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Expect") != "" {
+		return // it waited for our word, which was no
+	}
+	c := http.NewResponseController(w)
+	if c.Flush() != nil || c.SetReadDeadline(time.Now().Add(lingering)) != nil {
+		return
+	}
+	io.Copy(io.Discard, r.Body)
 }
 
 // isBrowsing reports whether a person looks at the answer and would see it again
