@@ -20,11 +20,15 @@ func TestWhoSendsTooMuchIsToldSo(t *testing.T) {
 	for what, request := range map[string]struct{ head, piece, end string }{
 		"length": {"Content-Length: 4194304\r\n\r\n", piece, ""},
 		"chunks": {"Transfer-Encoding: chunked\r\n\r\n", "40000\r\n" + piece + "\r\n", "0\r\n\r\n"},
+		"asked":  {"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n", "40000\r\n" + piece + "\r\n", "0\r\n\r\n"},
 	} {
 		conn, in := d.dial("POST / HTTP/1.1\r\nHost: " + d.addr + "\r\n" + request.head)
 		for i := range 16 {
 			if i == 8 { // the answer is there, or on its way
 				res, err := http.ReadResponse(in, nil)
+				if err == nil && res.StatusCode == 100 {
+					res, err = http.ReadResponse(in, nil)
+				}
 				if err != nil {
 					t.Fatalf("%s: %v", what, err)
 				}

@@ -80,6 +80,8 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 			door.sends(h.pool.queue.Crowded())
 		},
 
+		Converse:  converse,
+		Ended:     letEnd,
 		Detach:    detach,
 		Unreached: unreached,
 		Choose:    choose,

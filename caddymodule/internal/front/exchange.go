@@ -48,20 +48,21 @@ type exchange struct {
 
 	target  string // path and query as they go on; targetOf has it
 	onward  onward // fields of the request as the application sees them
-	trusted bool   // what the client says of who is behind it counts
 	request upstream.Request
 
 	kept    *keeper // takes the answer in for the cache; nil: it goes by
 	effects effects // of the answer on the cache
 
-	journal   bool            // an attempt of the journal's, or a write that it keeps
 	patience  context.Context // of an attempt that waits; nil: the request's alone
+	journal   bool            // an attempt of the journal's, or a write that it keeps
 	probe     bool            // ours, not a client's: its outcome is the caller's to judge
+	trusted   bool            // what the client says of who is behind it counts
 	unreached bool            // the last round trip made no connection
 	unheard   bool            // the last round trip brought not one byte of an answer
 	failure   error           // of the last round trip
 	again     int             // how often it was sent again although it may have arrived
 	refused   error           // admission's answer to a try within Send
+	conversed func()          // ends what Config.Converse began; may be nil
 }
 
 // exchangeKey finds the exchange in a request's context.
@@ -89,6 +90,12 @@ func (f *Front) finish(r *http.Request, x *exchange) {
 	x.alive()
 	for _, read := range f.cfg.Readers {
 		read(r, x.Exchange)
+	}
+	if x.conversed != nil {
+		x.conversed()
+	}
+	if f.cfg.Ended != nil {
+		f.cfg.Ended(r, x.began)
 	}
 }
 
@@ -223,6 +230,9 @@ func Claim(ctx context.Context) (key string, ok bool) {
 func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 	x.journal = x.journals(r) != nil
 	if converses(r) && !x.journal {
+		if converse := x.front.cfg.Converse; converse != nil {
+			x.conversed = converse(r.Context())
+		}
 		return nil
 	}
 	var err error

@@ -160,8 +160,8 @@ const lingering = 5 * time.Second
 // then never sees the answer (RFC 9112, section 9.6). net/http would wait, but does not
 // know the body behind those that Caddy puts before it.
 func linger(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Expect") != "" {
-		return // it waited for our word, which was no
+	if r.ContentLength > 0 && r.Header.Get("Expect") != "" {
+		return // it waited for our word, which was no at once
 	}
 	c := http.NewResponseController(w)
 	if c.Flush() != nil || c.SetReadDeadline(time.Now().Add(lingering)) != nil {

@@ -102,6 +102,13 @@ type Config struct {
 	// Error makes an error that is answered by somebody above, for an application
 	// that gave no answer; nil: the answer is ours.
 	Error func(status int, err error) error
+	// Converse is called with the context of a request whose body is a conversation,
+	// and what it returns when that has ended: its client may be silent for as long as
+	// it likes. Either may be nil: nobody watches it.
+	Converse func(ctx context.Context) (end func())
+	// Ended is called when a request has ended, before what is left of its answer is
+	// written; nil: nobody has to be told.
+	Ended func(r *http.Request, began time.Time)
 	// Claimed, when not nil, is called when a request has its slot. The exchange
 	// is the request's: it may be read while that is served, by its goroutine.
 	Claimed func(r *http.Request, x *Exchange)
