@@ -212,7 +212,10 @@ func (line *classLine) rank(even float64, behind time.Duration) float64 {
 func (line *classLine) isLight(rank float64) bool { return rank <= line.clock+line.little() }
 
 // little is how much more than its share is little, in seconds.
-func (line *classLine) little() float64 { return lightTurns * max(line.typical, minCost.Seconds()) }
+func (line *classLine) little() float64 { return line.turns(lightTurns) }
+
+// turns is what n typical requests cost, in seconds.
+func (line *classLine) turns(n float64) float64 { return n * max(line.typical, minCost.Seconds()) }
 
 // lightWith reports whether c, who may be nil, would be light if it had t as well.
 func (line *classLine) lightWith(c *client, t *ticket) bool {
@@ -240,7 +243,7 @@ func (line *classLine) stand(newestFirst bool) {
 // crowded reports whether the light alone have much queued. What was a crowd is one
 // until it is half as many.
 func (line *classLine) crowded() bool {
-	most := crowdTurns * max(line.typical, minCost.Seconds())
+	most := line.turns(crowdTurns)
 	if line.crowd {
 		most /= 2
 	}

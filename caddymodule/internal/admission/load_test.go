@@ -373,35 +373,22 @@ func TestFairnessCostsNobodyAnythingWhileAllAskForLittle(t *testing.T) {
 	}
 }
 
-// TestManyAtATimeAreOneShare: much queued is neither more nor less than a share.
-func TestManyAtATimeAreOneShare(t *testing.T) {
-	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
-		const d = 20 * time.Second
-		s.closed(20, d, func(int) visit { return visit{"many at a time", Ask{Client: "many", Route: "/"}, page} })
-		s.closed(10, d, func(c int) visit { return visit{"one at a time", Ask{Client: fmt.Sprint(c), Route: "/"}, page} })
-		s.wg.Wait()
-		many, _, _ := s.figures("many at a time")
-		one, _, _ := s.figures("one at a time")
-		if share := float64(many) / float64(many+one) * 11; share < 0.9 || share > 1.1 {
-			t.Errorf("of eleven shares one has had %.2f", share)
-		}
-	})
-}
-
-// TestFewAtATimeAreNoMoreInTheLongRun: whoever asks for little each time, and at once
-// again, has had much after a while.
-func TestFewAtATimeAreNoMoreInTheLongRun(t *testing.T) {
-	simulate(t, Config{Limit: 1}, 1, func(s *sim) {
-		const d = 20 * time.Second
-		s.closed(3, d, func(int) visit { return visit{"three at a time", Ask{Client: "three", Route: "/"}, page} })
-		s.closed(10, d, func(c int) visit { return visit{"one at a time", Ask{Client: fmt.Sprint(c), Route: "/"}, page} })
-		s.wg.Wait()
-		three, _, _ := s.figures("three at a time")
-		one, _, _ := s.figures("one at a time")
-		if share := float64(three) / float64(three+one) * 11; share < 0.9 || share > 1.1 {
-			t.Errorf("of eleven shares one has had %.2f", share)
-		}
-	})
+// TestAnyNumberAtATimeIsOneShare: whoever asks for little each time, and at once
+// again, has had much after a while; and much queued is neither more nor less.
+func TestAnyNumberAtATimeIsOneShare(t *testing.T) {
+	for _, n := range []int{3, 20} {
+		simulate(t, Config{Limit: 1}, 1, func(s *sim) {
+			const d = 20 * time.Second
+			s.closed(n, d, func(int) visit { return visit{"some at a time", Ask{Client: "some", Route: "/"}, page} })
+			s.closed(10, d, func(c int) visit { return visit{"one at a time", Ask{Client: fmt.Sprint(c), Route: "/"}, page} })
+			s.wg.Wait()
+			some, _, _ := s.figures("some at a time")
+			one, _, _ := s.figures("one at a time")
+			if share := float64(some) / float64(some+one) * 11; share < 0.9 || share > 1.1 {
+				t.Errorf("%d at a time: of eleven shares one has had %.2f", n, share)
+			}
+		})
+	}
 }
 
 func TestSlowRouteDoesNotStallTheOthers(t *testing.T) {

@@ -80,8 +80,8 @@ func (o *order) nextBut(newestFirst, halves bool) *ticket {
 func (o *order) charge(t *ticket) {
 	line := t.client.class
 	o.clock = max(o.clock, line.start)
-	line.start += max(t.cost, minCost).Seconds() / o.weightOf(line)
 	line.charge(t)
+	line.start += t.charge.expected.Seconds() / o.weightOf(line)
 }
 
 // weightOf is the weight of a class beside those that wait now.

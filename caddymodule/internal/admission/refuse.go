@@ -118,7 +118,7 @@ func (q *Queue) makeRoomLocked(t *ticket) *Refusal {
 	if c == nil { // all of them are held: first come, first served
 		return q.refusalLocked(ErrFull)
 	}
-	own := c.returns() == t.returns() && c.class.name == t.ask.Class && (t.returns() || c.key == t.ask.Client)
+	own := c.class.name == t.ask.Class && c.class.find(t) == c
 	if c.returns() {
 		// Their order is a promise: who came last among them goes, and only while
 		// they have more than the half of their class.
