@@ -2,12 +2,11 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -20,10 +19,11 @@ import (
 // A reload must not lose those who are at the door but not inside.
 //
 // Caddy binds a new socket beside the old one (SO_REUSEPORT), and the kernel
-// deals connections to both. When the old one is closed, what is queued at it
-// is reset, and net/http closes connections whose request it reads after
-// Shutdown began. So, between the start of the new config and the stop of the
-// old one, new connections are steered to the new sockets, and the old server
+// deals connections to both. When one is closed, what is queued at it is reset,
+// and net/http closes connections whose request it reads after Shutdown began. So
+// all connections are steered to the old socket until the new config runs: one
+// that is refused takes nobody with it. Between the start of the new config and
+// the stop of the old one they are steered to the new socket, and the old server
 // gets a moment to read what it has accepted.
 //
 // A reuseport group keeps its sockets in the order of binding, so of two the
@@ -34,11 +34,8 @@ import (
 // dealt to it: a few round trips, in which a client sends its request.
 const handoverTime = 300 * time.Millisecond
 
-// steered are the addresses whose old socket may still be open.
-var steered struct {
-	sync.Mutex
-	addrs []string // mu
-}
+// The places of the sockets in their group.
+const oldSocket, newSocket = 0, 1
 
 // handover is an event handler for "stopping", which Caddy emits, and waits for,
 // between the start of the new config and the stop of the old one.
@@ -53,69 +50,68 @@ func init() {
 // listenForHandover must be called while the config is provisioned: before its
 // sockets are bound.
 func listenForHandover(ctx caddy.Context) error {
-	if !settled() {
-		ctx.Logger().Warn("sockets of the config before last are still open; new connections may be reset while the last one stops")
+	if err := keepOld(); err != nil {
+		ctx.Logger().Warn("new connections may be reset during this reload", zap.Error(err))
 	}
-	app, err := ctx.App("events")
+	loaded, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("app_proxy: %w", err)
 	}
-	return app.(*caddyevents.App).On("stopping", handover{ctx.Logger()})
+	events, h := loaded.(*caddyevents.App), handover{ctx.Logger()}
+	return errors.Join(events.On("started", h), events.On("stopping", h))
 }
 
-// Handle implements caddyevents.Handler.
-func (h handover) Handle(ctx context.Context, _ caddy.Event) error {
-	addrs, err := steer()
+// Handle implements caddyevents.Handler. "started" is said to the new config and
+// "stopping" to the old one, and not every config has a door.
+func (h handover) Handle(_ context.Context, e caddy.Event) error {
+	both, err := useNew()
 	if err != nil {
 		h.log.Warn("new connections may be reset while the old config stops", zap.Error(err))
 	}
-	if len(addrs) > 0 {
+	if both && e.Name() == "stopping" {
 		time.Sleep(handoverTime)
 	}
-	steered.Lock()
-	defer steered.Unlock()
-	steered.addrs = addrs
 	return nil
 }
 
-// settled waits until the sockets that connections were steered away from are
-// closed, and reports whether they are. Caddy does not wait for that. A third
-// socket would be bound beside both otherwise, and take the place of the first when
-// that is closed, so that the second, which is to stop next, got everything.
-func settled() bool {
-	steered.Lock()
-	defer steered.Unlock()
-	for deadline := time.Now().Add(handoverTime); len(steered.addrs) > 0; time.Sleep(time.Millisecond) {
-		groups, err := sharing()
-		if err != nil || !slices.ContainsFunc(steered.addrs, func(addr string) bool { return len(groups[addr]) > 1 }) {
-			steered.addrs = nil
-		} else if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
-}
-
-// steer makes every group of listening TCP sockets that this process has two of
-// deal new connections to the second alone. It returns the addresses of these.
-func steer() (addrs []string, err error) {
+// useNew steers to the new sockets, and reports whether there are old ones.
+func useNew() (both bool, err error) {
 	groups, err := sharing()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
+	for _, group := range groups {
+		both = both || len(group) > 1
+	}
+	return both, steer(groups, newSocket)
+}
+
+// keepOld waits until each listening socket has its address for itself, and steers to
+// it. Caddy does not wait until sockets are closed: a third one would be bound beside
+// two, and take the place of the first when that is closed, so that the second, which
+// is to stop next, got everything.
+func keepOld() error {
+	for deadline := time.Now().Add(handoverTime); ; time.Sleep(time.Millisecond) {
+		groups, err := sharing()
+		if err != nil {
+			return err
+		}
+		if err = steer(groups, oldSocket); err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// steer makes groups of listening sockets deal new connections to one place alone.
+func steer(groups map[string][]int, place int) (failed error) {
 	for addr, group := range groups {
-		if len(group) < 2 {
-			continue
+		if len(group) > place+1 {
+			failed = fmt.Errorf("steering %s: there are %d sockets", addr, len(group))
+		} else if err := attach(group, bpf.RetConstant{Val: uint32(place)}); err != nil {
+			failed = fmt.Errorf("steering %s: %w", addr, err)
 		}
-		if len(group) > 2 {
-			return addrs, fmt.Errorf("steering %s: there are %d sockets", addr, len(group))
-		}
-		if err := steerToSecond(group[0]); err != nil {
-			return addrs, fmt.Errorf("steering %s: %w", addr, err)
-		}
-		addrs = append(addrs, addr)
 	}
-	return addrs, nil
+	return failed
 }
 
 // sharing finds the listening sockets that may share their address, by address.
@@ -170,8 +166,10 @@ func listening() ([]listener, error) {
 	return found, nil
 }
 
-func steerToSecond(fd int) error {
-	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: 1}})
+// attach gives a group of sockets a program of one instruction. Any of them takes it
+// for all, and any may be closed meanwhile.
+func attach(group []int, ins bpf.Instruction) error {
+	program, err := bpf.Assemble([]bpf.Instruction{ins})
 	if err != nil {
 		return err
 	}
@@ -179,6 +177,12 @@ func steerToSecond(fd int) error {
 	for i, ins := range program {
 		filter[i] = unix.SockFilter{Code: ins.Op, Jt: ins.Jt, Jf: ins.Jf, K: ins.K}
 	}
-	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	for _, fd := range group {
+		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
+			&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+		if err == nil {
+			return nil
+		}
+	}
+	return err
 }

@@ -4,8 +4,8 @@ import (
 	"net"
 	"syscall"
 	"testing"
+	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,8 +28,8 @@ func listenBeside(t *testing.T, addr string) net.Listener {
 func reload(t *testing.T, addr string) net.Listener {
 	t.Helper()
 	l := listenBeside(t, addr)
-	if err := (handover{}).Handle(t.Context(), caddy.Event{}); err != nil {
-		t.Fatal(err)
+	if both, err := useNew(); err != nil || !both {
+		t.Fatal(both, err)
 	}
 	return l
 }
@@ -41,12 +41,12 @@ func TestNewSocketIsNotBoundBesideTwoOthers(t *testing.T) {
 	first := listenBeside(t, "127.0.0.1:0")
 	addr := first.Addr().String()
 	second := reload(t, addr)
-	if settled() {
+	if keepOld() == nil {
 		t.Error("the first is open, and another may be bound")
 	}
 	first.Close()
-	if !settled() {
-		t.Error("the first is closed")
+	if err := keepOld(); err != nil {
+		t.Errorf("the first is closed: %v", err)
 	}
 	third := reload(t, addr)
 	second.Close()
@@ -61,5 +61,38 @@ func TestNewSocketIsNotBoundBesideTwoOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer server.Close()
+	}
+}
+
+// TestSocketOfARefusedConfigGetsNothing: it is closed at once, with all it was dealt.
+func TestSocketOfARefusedConfigGetsNothing(t *testing.T) {
+	first := listenBeside(t, "127.0.0.1:0")
+	addr := first.Addr().String()
+	for range 2 { // the second time there was a reload before
+		if err := keepOld(); err != nil {
+			t.Fatal(err)
+		}
+		refused := listenBeside(t, addr)
+		var clients []net.Conn
+		for range 20 {
+			client, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			clients = append(clients, client)
+		}
+		refused.Close()
+		first.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
+		for range clients {
+			server, err := first.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			server.Close()
+		}
+		second := reload(t, addr)
+		first.Close()
+		first = second
 	}
 }
