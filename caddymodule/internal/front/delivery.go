@@ -24,6 +24,7 @@ type delivery struct {
 	probe bool // nobody draws conclusions here
 	slot  *admission.Slot
 	body  *body
+	flow  *flow // nil: nothing flows
 	began time.Time
 
 	service time.Duration // until the answer's head; of the goroutine that reads it
@@ -195,6 +196,10 @@ func (d *delivery) failed(err error) (unreached bool) {
 		d.end(0)
 		return true
 	}
+	if d.flow.broken() != nil { // the client's fault; but the application may be busy with what it has
+		d.end(abandonQuarantine)
+		return false
+	}
 	if !d.probe && !isStale(err) && !errors.Is(err, upstream.ErrRequest) {
 		d.front.health.Failed(d.slot.Upstream())
 	}
@@ -204,7 +209,7 @@ func (d *delivery) failed(err error) (unreached bool) {
 
 // broken ends a delivery that an error of the connection has cut off.
 func (d *delivery) broken(err error) {
-	if isTimeout(err) {
+	if isTimeout(err) && d.flow.broken() == nil {
 		d.end(d.front.cfg.Abandon) // we have given up, the application perhaps not
 	} else {
 		d.end(0)

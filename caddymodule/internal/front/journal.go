@@ -200,6 +200,20 @@ func (x *exchange) headWithin() (limit time.Duration, late error) {
 	return first, errFirstByte
 }
 
+// headWithinStill is headWithin when that has passed. An application may wait for the
+// rest of a body that flows: its time begins with the body's end.
+func (x *exchange) headWithinStill(d *delivery) (limit time.Duration, late error) {
+	limit, late = x.headWithin()
+	if d.flow == nil || late == errWhole {
+		return 0, late
+	}
+	limit -= time.Since(d.flow.since())
+	if whole := x.front.cfg.Whole; whole > 0 && whole-time.Since(d.began) <= limit {
+		return whole - time.Since(d.began), errWhole
+	}
+	return limit, late
+}
+
 // waiting is a context for the exchange while it waits to be sent.
 func (x *exchange) waiting(ctx context.Context) (context.Context, func()) {
 	if x.patience == nil {

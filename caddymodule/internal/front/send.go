@@ -1,11 +1,13 @@
 package front
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -102,7 +104,7 @@ func isStale(err error) bool { return errors.Is(err, upstream.ErrStale) }
 // fail answers for an application that did not, or hands the error to those who
 // answer for errors here.
 func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
-	if r.Context().Err() != nil {
+	if r.Context().Err() != nil || errors.Is(err, errBadBody) || err == errTooLarge {
 		return f.refuse(w, r, x, err)
 	}
 	status, word, level := http.StatusBadGateway, errBadAnswer, zap.ErrorLevel
@@ -178,6 +180,9 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		out.Body = x.body.open()
 		out.GetBody = func() (io.ReadCloser, error) { return x.body.open(), nil }
 	}
+	if d.flow = x.flowOf(req.Body); d.flow != nil {
+		out.Body = d.flow
+	}
 	answers := make(chan answer, 1)
 	go func() { // ends with the round trip, which ends with ctx at the latest, or with the application
 		defer func() {
@@ -195,34 +200,47 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	}()
 
 	var late <-chan time.Time
-	limit, why := x.headWithin()
-	if limit > 0 {
-		timer := time.NewTimer(limit)
+	var timer *time.Timer
+	if limit, _ := x.headWithin(); limit > 0 {
+		timer = time.NewTimer(limit)
 		defer timer.Stop()
 		late = timer.C
 	}
-	select {
-	case a := <-answers:
-		if a.err == nil && !asked(req, a.res) {
-			a.res.Body.Close()
-			a.err = upstream.ErrUnasked
+	for {
+		select {
+		case a := <-answers:
+			if a.err == nil && !asked(req, a.res) {
+				a.res.Body.Close()
+				a.err = upstream.ErrUnasked
+			}
+			if a.err != nil {
+				x.unreached, x.failure = d.failed(a.err), cmp.Or(d.flow.broken(), a.err)
+				return nil, x.failure
+			}
+			a.res, x.last, x.failure = x.answered(req.Context(), d, a.res)
+			return a.res, x.failure
+		case <-req.Context().Done():
+			x.failure = d.flow.settled()
+			go d.outlive(answers, aborted.Done())
+			return nil, cmp.Or(x.failure, req.Context().Err())
+		case <-late:
+			more, why := x.headWithinStill(d)
+			if more > 0 {
+				timer.Reset(more)
+				continue
+			}
+			switch {
+			case why != errWhole:
+			case d.flow.end(os.ErrDeadlineExceeded):
+				d.hangUp()
+				why = d.flow.broken()
+			default:
+				d.abandon(tooLong)
+			}
+			go d.outlive(answers, aborted.Done())
+			x.failure = why
+			return nil, why
 		}
-		if a.err != nil {
-			x.unreached, x.failure = d.failed(a.err), a.err
-			return nil, a.err
-		}
-		a.res, x.last, x.failure = x.answered(req.Context(), d, a.res)
-		return a.res, x.failure
-	case <-req.Context().Done():
-		go d.outlive(answers, aborted.Done())
-		return nil, req.Context().Err()
-	case <-late:
-		if why == errWhole {
-			d.abandon(tooLong)
-		}
-		go d.outlive(answers, aborted.Done())
-		x.failure = why
-		return nil, why
 	}
 }
 

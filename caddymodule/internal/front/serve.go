@@ -114,7 +114,7 @@ type Config struct {
 	Claimed func(r *http.Request, x *Exchange)
 
 	// FirstByte is how long a client waits for the head of the application's
-	// answer before it gets 504. Default 60s; negative: as long as it likes.
+	// answer, from the end of its own body, before it gets 504. Default 60s; negative: as long as it likes.
 	FirstByte time.Duration
 	// Whole is how long an exchange may take that is no stream. Then its
 	// connection is closed. Default 10m; negative: for ever.
