@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
@@ -23,6 +24,26 @@ func converse(ctx context.Context) (end func()) {
 		return nil
 	}
 	return reader.Override(forAsLong, 0)
+}
+
+// defaultIdle is Caddy's read_body_idle where nothing is said.
+const defaultIdle = time.Minute
+
+// unwatch makes what leaves a body that is taken in to min_rate, or else Caddy's
+// minute would end what min_rate allows. What the operator has said himself holds, for
+// the server or in a timeouts handler. Caddy fills in the server's default later than
+// it provisions handlers.
+func unwatch(ctx caddy.Context) func(context.Context) (end func()) {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.ReadIdleTimeout != 0 {
+		return nil
+	}
+	return func(ctx context.Context) (end func()) {
+		reader, _ := caddyhttp.IdleTimeoutsFromContext(ctx)
+		if reader == nil || reader.Deadline.Timeout != defaultIdle || reader.Deadline.MinRate != 0 {
+			return nil
+		}
+		return reader.Override(forAsLong, 0)
+	}
 }
 
 // shortestIdle is what no idle timeout is below.

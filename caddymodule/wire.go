@@ -81,6 +81,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 		},
 
 		Converse:  converse,
+		Unwatch:   unwatch(ctx),
 		Ended:     letEnd,
 		Detach:    detach,
 		Unreached: unreached,

@@ -52,6 +52,11 @@ func (f *Front) readBody(w http.ResponseWriter, r *http.Request) (*body, error) 
 	if most > 0 {
 		src = http.MaxBytesReader(w, r.Body, most)
 	}
+	if f.cfg.Unwatch != nil {
+		if end := f.cfg.Unwatch(r.Context()); end != nil {
+			defer end()
+		}
+	}
 	b := &body{budget: f.cfg.Memory}
 	b.refs.Store(1)
 	paced := f.pace(w, src)

@@ -106,6 +106,10 @@ type Config struct {
 	// and what it returns when that has ended: its client may be silent for as long as
 	// it likes. Either may be nil: nobody watches it.
 	Converse func(ctx context.Context) (end func())
+	// Unwatch is called with the context of a request whose body is taken in, and what
+	// it returns when that is here: MinRate alone says how slowly it may come. Either
+	// may be nil: nobody else has a say.
+	Unwatch func(ctx context.Context) (end func())
 	// Ended is called when a request has ended, before what is left of its answer is
 	// written; nil: nobody has to be told.
 	Ended func(r *http.Request, began time.Time)
@@ -114,7 +118,8 @@ type Config struct {
 	Claimed func(r *http.Request, x *Exchange)
 
 	// FirstByte is how long a client waits for the head of the application's
-	// answer, from the end of its own body, before it gets 504. Default 60s; negative: as long as it likes.
+	// answer, from the end of its own body, before it gets 504. Default 60s; negative:
+	// as long as it likes.
 	FirstByte time.Duration
 	// Whole is how long an exchange may take that is no stream. Then its
 	// connection is closed. Default 10m; negative: for ever.
