@@ -46,6 +46,21 @@ func peek(c syscall.Conn, buf []byte) (n int) {
 	return max(n, 0)
 }
 
+// unsentMost is how many bytes of an answer the kernel takes beyond those that are on
+// their way: twice what Caddy writes at once.
+const unsentMost = 128 << 10
+
+// boundUnsent keeps the kernel from taking megabytes of an answer at once. It would take
+// nothing more until a third of them has gone, and who reads steadily, but less than
+// that in a minute, would be cut off by write_idle as one who reads nothing.
+func boundUnsent(c syscall.Conn) {
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMost) // a unix socket has no such thing
+		})
+	}
+}
+
 // deferAccept sets TCP_DEFER_ACCEPT on the sockets that listen on a port: clients
 // speak first in all that we serve. Who says nothing for a second is let in all
 // the same (tcp(7)).

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -227,5 +228,36 @@ func TestFullDiskMakesTheApplicationWait(t *testing.T) {
 		eventually(t, "nothing of it is left", func() bool {
 			return caddymodule.Buffered() == 0 && answerFiles(t) == 0 && poolOf(t, "full").InFlight == 0
 		})
+	})
+}
+
+// TestSlowReaderIsNotCutOff: who takes a part of a long answer in each write_idle gets
+// all of it, however much the kernel could take at once; who takes nothing is cut off.
+func TestSlowReaderIsNotCutOff(t *testing.T) {
+	const rate, pace, paces = 400 << 10, 50 * time.Millisecond, 60
+	bothWays(t, func(t *testing.T, direct string) {
+		f := &film{size: 16 << 20}
+		a := newApp(t, f.ServeHTTP)
+		d := openWith(t, "admin off\nservers {\n timeouts {\n write_idle 1500ms\n }\n}", "app_proxy "+a.addr+" {\n name patient\n direct "+direct+"\n}")
+		ask := "GET /film HTTP/1.1\r\nHost: " + d.addr + "\r\n\r\n"
+		d.dial(ask) // and reads nothing
+		_, in := d.dial(ask)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const piece = rate * int64(pace) / int64(time.Second)
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for i := range int64(paces) {
+			<-tick.C
+			if err := watch(res.Body, i*piece, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := watch(res.Body, paces*piece, f.size-paces*piece); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "nothing is kept for the other", func() bool { return caddymodule.Buffered() == 0 && answerFiles(t) == 0 })
 	})
 }
