@@ -29,6 +29,7 @@ type post struct {
 	admin         string // where Caddy's metrics are; the others have none
 	app           string // where the application listens
 	cores         int
+	sizes         []int  // of the answers, in KiB
 	words         string // more lines for Portner's app_proxy
 }
 
@@ -38,6 +39,8 @@ var proxies = []contender{
 		func(file string) []string { return []string{"-e", "stderr", "-p", filepath.Dir(file), "-c", file} }},
 	{"haproxy", "as it comes", "haproxy", haproxyPost, haproxyArgs},
 	{"caddy", "reverse_proxy, the same binary", "", stockCaddyPost, caddyArgs},
+	// No proxy, but what no handler of Caddy's can cost less than.
+	{"respond", "Caddy's respond, the same binary: the answer is its own", "", respondPost, caddyArgs},
 }
 
 // missing says why a contender cannot be measured, or nothing.
@@ -60,6 +63,14 @@ func portnerPost(p post) string {
 }
 
 func stockCaddyPost(p post) string { return caddyPost(p, "reverse_proxy "+p.app) }
+
+func respondPost(p post) string {
+	words := "respond /status Alive"
+	for _, kib := range p.sizes {
+		words += fmt.Sprintf("\n\trespond /%d %q", kib<<10, strings.Repeat("portner ", kib<<10/8))
+	}
+	return caddyPost(p, words)
+}
 
 func caddyPost(p post, directive string) string {
 	return fmt.Sprintf(`{

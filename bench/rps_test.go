@@ -151,7 +151,7 @@ func TestTheProxyHasItsCoresForItself(t *testing.T) {
 
 func aPost(t *testing.T) post {
 	t.Helper()
-	p := post{dir: t.TempDir(), plain: "127.0.0.1:8000", secure: "127.0.0.1:8443", admin: "127.0.0.1:2019", app: "127.0.0.1:5000", cores: 2}
+	p := post{dir: t.TempDir(), plain: "127.0.0.1:8000", secure: "127.0.0.1:8443", admin: "127.0.0.1:2019", app: "127.0.0.1:5000", cores: 2, sizes: []int{0, 1}}
 	if err := writeCertificate(p.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -166,6 +166,7 @@ func TestProxiesAreAsTheyCome(t *testing.T) {
 		"nginx":   {"worker_processes 2;", "proxy_http_version 1.1;", "listen 127.0.0.1:8443 ssl http2;"},
 		"haproxy": {"nbthread 2\n", "alpn h2,http/1.1", "server app 127.0.0.1:5000\n"},
 		"caddy":   {"reverse_proxy 127.0.0.1:5000\n", "admin 127.0.0.1:2019"},
+		"respond": {"respond /status Alive\n", "respond /0 \"\"\n", `respond /1024 "portner portner `},
 	}
 	for _, c := range proxies {
 		got := c.config(p)

@@ -153,7 +153,7 @@ func (t *track) lap(ctx context.Context, round, cores int) (err error) {
 	}
 	var runners []*runner
 	for i, c := range t.proxies {
-		r, err := c.start(t, forProxy, post{dir: dir, plain: local(3*i + 1), secure: local(3*i + 2), admin: local(3*i + 3), app: local(0), cores: cores, words: t.words})
+		r, err := c.start(t, forProxy, post{dir: dir, plain: local(3*i + 1), secure: local(3*i + 2), admin: local(3*i + 3), app: local(0), cores: cores, sizes: t.sizes, words: t.words})
 		if err != nil {
 			return err
 		}
