@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"time"
 
@@ -44,6 +45,14 @@ func unwatch(ctx caddy.Context) func(context.Context) (end func()) {
 		}
 		return reader.Override(forAsLong, 0)
 	}
+}
+
+// beneath is the body of a request under all that a handler has put before it.
+func beneath(ctx context.Context) io.Reader {
+	if reader, _ := caddyhttp.IdleTimeoutsFromContext(ctx); reader != nil {
+		return reader
+	}
+	return nil
 }
 
 // shortestIdle is what no idle timeout is below.

@@ -82,6 +82,7 @@ func (h *Handler) wire(ctx caddy.Context) (generation, error) {
 
 		Converse:  converse,
 		Unwatch:   unwatch(ctx),
+		Beneath:   beneath,
 		Ended:     letEnd,
 		Detach:    detach,
 		Unreached: unreached,

@@ -28,14 +28,27 @@ type body struct {
 // noBody is everybody's: there is nothing to release.
 var noBody = &body{}
 
-// errTooLarge: the body is longer than BodyMax.
+// errTooLarge: the body is longer than BodyMax, or than somebody before us allows.
 var errTooLarge = errors.New("request body is too large")
 
 // errBadBody wraps what went wrong on the client's side.
 var errBadBody = errors.New("request body could not be read")
 
+// bodyFault is what was wrong with a body, for an error of reading it.
+func bodyFault(err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return fmt.Errorf("%w: %w", errTooLarge, large)
+	}
+	return fmt.Errorf("%w: %w", errBadBody, err)
+}
+
 // errTooSlow: the body comes more slowly than it must.
 var errTooSlow = errors.New("request body comes too slowly")
+
+func isBodyFault(err error) bool {
+	return errors.Is(err, errTooLarge) || errors.Is(err, errBadBody)
+}
 
 // readBody takes the body in, within the bounds of Config. It returns errTooLarge,
 // errTooSlow, an error that wraps errBadBody, the context's error when the client
@@ -46,7 +59,7 @@ func (f *Front) readBody(w http.ResponseWriter, r *http.Request) (*body, error) 
 	}
 	most := f.cfg.BodyMax
 	if most > 0 && r.ContentLength > most {
-		return nil, errTooLarge
+		return nil, bodyFault(&http.MaxBytesError{Limit: most})
 	}
 	src := r.Body
 	if most > 0 {
@@ -67,19 +80,14 @@ func (f *Front) readBody(w http.ResponseWriter, r *http.Request) (*body, error) 
 	}
 	b.release()
 	switch {
-	case isTooLarge(err):
-		return nil, errTooLarge
+	case errors.Is(err, errTooLarge):
+		return nil, err
 	case late: // net/http ends the request's context with it
 		return nil, errTooSlow
 	case r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, r.Context().Err()
 	}
 	return nil, err
-}
-
-func isTooLarge(err error) bool {
-	var large *http.MaxBytesError
-	return errors.As(err, &large)
 }
 
 // takeIn reads src to its end: into memory, as far as the bound and the budget
@@ -96,7 +104,7 @@ func (b *body) takeIn(src io.Reader, length, memory int64) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", errBadBody, err)
+			return bodyFault(err)
 		}
 	}
 	return b.spill(src)
@@ -139,7 +147,7 @@ func (b *body) spill(src io.Reader) error {
 	b.size += n
 	switch {
 	case reader.err != nil:
-		return fmt.Errorf("%w: %w", errBadBody, reader.err)
+		return bodyFault(reader.err)
 	case err != nil:
 		return fmt.Errorf("front: body: %w", err)
 	}
@@ -256,13 +264,10 @@ func (b *flow) broken() error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.err == nil || b.err == io.EOF:
+	if b.err == nil || b.err == io.EOF {
 		return nil
-	case isTooLarge(b.err):
-		return errTooLarge
 	}
-	return fmt.Errorf("%w: %w", errBadBody, b.err)
+	return bodyFault(b.err)
 }
 
 // settled is broken for a request whose context has ended: net/http ends that before

@@ -58,6 +58,7 @@ type exchange struct {
 	probe     bool            // ours, not a client's: its outcome is the caller's to judge
 	trusted   bool            // what the client says of who is behind it counts
 	unreached bool            // the last round trip made no connection
+	forgone   bool            // what is unread of the body, and so the connection
 	unheard   bool            // the last round trip brought not one byte of an answer
 	failure   error           // of the last round trip
 	again     int             // how often it was sent again although it may have arrived

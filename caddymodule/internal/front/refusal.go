@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -78,8 +77,9 @@ func (f *Front) refusalFor(err error) refusal {
 	if r.Reason == "internal" {
 		f.log.Error("request refused", zap.Error(err))
 	}
-	if r.Reason == "body-too-large" {
-		r.Detail = fmt.Sprintf("The body may have %d bytes at most.", f.cfg.BodyMax)
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		r.Detail = fmt.Sprintf("The body may have %d bytes at most.", large.Limit)
 	}
 	var full *admission.Refusal
 	if errors.As(err, &full) {
@@ -120,8 +120,8 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err 
 	no := f.refusalFor(err)
 	x.Verdict = no.Reason
 	h := w.Header()
-	if r.ProtoMajor == 1 && (tooSlow || errors.Is(err, errBadBody) || errors.Is(err, errTooLarge)) {
-		h.Set("Connection", "close") // the rest of the body is not worth reading
+	if tooSlow || isBodyFault(err) {
+		x.forgo(w, r)
 	}
 	h.Set("Cache-Control", "no-store")
 	h.Add("Vary", "Accept")
@@ -146,28 +146,7 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err 
 	if r.Method != http.MethodHead {
 		w.Write([]byte(text.String()))
 	}
-	if r.ProtoMajor == 1 && errors.Is(err, errTooLarge) {
-		linger(w, r)
-	}
 	return nil
-}
-
-// lingering is how long a client may go on sending a body that was refused.
-const lingering = 5 * time.Second
-
-// linger sends the answer and reads what still comes of the body, for a while. A
-// connection that is closed over unread bytes is reset, and whoever is still sending
-// then never sees the answer (RFC 9112, section 9.6). net/http would wait, but does not
-// know the body behind those that Caddy puts before it.
-func linger(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength > 0 && r.Header.Get("Expect") != "" {
-		return // it waited for our word, which was no at once
-	}
-	c := http.NewResponseController(w)
-	if c.Flush() != nil || c.SetReadDeadline(time.Now().Add(lingering)) != nil {
-		return
-	}
-	io.Copy(io.Discard, r.Body)
 }
 
 // isBrowsing reports whether a person looks at the answer and would see it again

@@ -188,7 +188,7 @@ func TestWhoHasLeftIsToldNothing(t *testing.T) {
 
 func TestConnectionOfABrokenBodyIsClosed(t *testing.T) {
 	for proto, want := range map[string]string{"HTTP/1.1": "close", "HTTP/2.0": ""} {
-		r := httptest.NewRequest("POST", "/", nil)
+		r := httptest.NewRequest("POST", "/", strings.NewReader("x"))
 		r.Proto, r.ProtoMajor = proto, int(proto[5]-'0')
 		res, _, _ := refused(t, r, errTooLarge)
 		if got := res.Header.Get("Connection"); got != want {

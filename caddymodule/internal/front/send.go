@@ -104,7 +104,7 @@ func isStale(err error) bool { return errors.Is(err, upstream.ErrStale) }
 // fail answers for an application that did not, or hands the error to those who
 // answer for errors here.
 func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
-	if r.Context().Err() != nil || errors.Is(err, errBadBody) || err == errTooLarge {
+	if r.Context().Err() != nil || errors.Is(err, errBadBody) || errors.Is(err, errTooLarge) {
 		return f.refuse(w, r, x, err)
 	}
 	status, word, level := http.StatusBadGateway, errBadAnswer, zap.ErrorLevel

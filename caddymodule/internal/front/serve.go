@@ -16,6 +16,7 @@ package front
 import (
 	"cmp"
 	"context"
+	"io"
 	"net/http"
 	"time"
 
@@ -110,6 +111,9 @@ type Config struct {
 	// it returns when that is here: MinRate alone says how slowly it may come. Either
 	// may be nil: nobody else has a say.
 	Unwatch func(ctx context.Context) (end func())
+	// Beneath is a request's body without those that bound it. It, and what it returns,
+	// may be nil: it is not known.
+	Beneath func(ctx context.Context) io.Reader
 	// Ended is called when a request has ended, before what is left of its answer is
 	// written; nil: nobody has to be told.
 	Ended func(r *http.Request, began time.Time)
@@ -181,7 +185,8 @@ type Sender func(w http.ResponseWriter, r *http.Request) error
 // and returns, or takes something that the deferred call gives back. An error
 // means that nothing was written yet.
 func (f *Front) Serve(w http.ResponseWriter, r *http.Request, send Sender) error {
-	x := f.begin(w, r) // what happened, and how long each step took
+	x := f.begin(w, r)   // what happened, and how long each step took
+	defer x.linger(w, r) // when all that others wait for is back
 	defer f.finish(r, x)
 	if err := guard(w, r); err != nil {
 		return f.refuse(w, r, x, err)

@@ -18,7 +18,8 @@ type Budget struct {
 	Max  int64
 	used atomic.Int64
 
-	keeping turns // of long bodies that go to a journal; beside Max
+	keeping   turns        // of long bodies that go to a journal; beside Max
+	lingering atomic.Int32 // connections that are read to be closed; beside Max
 }
 
 // DefaultBudget is what the buffers of a process take at the most: enough for a

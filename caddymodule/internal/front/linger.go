@@ -1,0 +1,75 @@
+package front
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// A connection that is closed over unread bytes is reset, and whoever is still sending
+// then never sees the answer (RFC 9112, section 9.6). net/http would wait, but does not
+// know the body behind those that Caddy puts before it.
+
+const (
+	// lingering is how long a client may go on sending what nobody wants, and silence
+	// how long it may pause: who sends nothing any more has seen the answer.
+	lingering, silence = 5 * time.Second, time.Second
+	// maxLingering bounds how many do so at once; with more, connections are closed.
+	maxLingering = 256
+)
+
+// forgo is called before the head of an answer to a request whose body could not be
+// taken in.
+func (x *exchange) forgo(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+		x.forgone = true
+	}
+}
+
+// linger sends the answer and reads what still comes of a body that was forgone, for a
+// while.
+func (x *exchange) linger(w http.ResponseWriter, r *http.Request) {
+	if !x.forgone || x.Verdict == "failed" {
+		return
+	}
+	c := http.NewResponseController(w)
+	now := &x.front.cfg.Memory.lingering
+	defer now.Add(-1)
+	if now.Add(1) > maxLingering {
+		c.SetReadDeadline(time.Unix(1, 0)) // nor shall net/http wait
+		return
+	}
+	if c.Flush() != nil {
+		return
+	}
+	io.Copy(io.Discard, &awaited{src: x.front.beneath(r), within: c.SetReadDeadline, until: time.Now().Add(lingering)})
+}
+
+// beneath is a request's body without those that bound it.
+func (f *Front) beneath(r *http.Request) io.Reader {
+	if f.cfg.Beneath != nil {
+		if body := f.cfg.Beneath(r.Context()); body != nil {
+			return body
+		}
+	}
+	return r.Body
+}
+
+// awaited is read until a time, and while there are no pauses.
+type awaited struct {
+	src    io.Reader
+	within func(deadline time.Time) error
+	until  time.Time
+}
+
+func (a *awaited) Read(p []byte) (int, error) {
+	next := time.Now().Add(silence)
+	if a.until.Before(next) {
+		next = a.until
+	}
+	if err := a.within(next); err != nil {
+		return 0, err
+	}
+	return a.src.Read(p)
+}

@@ -1,0 +1,92 @@
+package caddymodule_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// insistent is a client that goes on sending, whatever it is told meanwhile: half of
+// its pieces when it has its answer.
+type insistent struct {
+	head, first, piece, end string
+	shy                     bool // it sends no piece before
+}
+
+const (
+	pieceLen = 64 << 10
+	pieces   = 64
+)
+
+var aPiece = strings.Repeat("x", pieceLen)
+
+func byLength(head string) insistent {
+	return insistent{head: fmt.Sprintf("%sContent-Length: %d\r\n", head, pieces*pieceLen), piece: aPiece}
+}
+
+func inChunks(head string) insistent {
+	return insistent{head: head + "Transfer-Encoding: chunked\r\n", piece: fmt.Sprintf("%x\r\n%s\r\n", pieceLen, aPiece), end: "0\r\n\r\n"}
+}
+
+// refusedBy sends it all, and reports the answer, which must be there in time, say
+// that the connection is closed, and be the only one.
+func (c insistent) refusedBy(d *door) (status int, text string, err error) {
+	d.t.Helper()
+	conn, in := d.dial(c.head + "\r\n" + c.first)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	answered, sent := make(chan bool), make(chan error, 1)
+	go func() { // ends with the pieces or with the connection
+		for i := range pieces {
+			if i == pieces/2 || c.shy {
+				<-answered
+			}
+			if _, err := io.WriteString(conn, c.piece); err != nil {
+				sent <- fmt.Errorf("after %d of %d pieces: %w", i, pieces, err)
+				return
+			}
+		}
+		_, err := io.WriteString(conn, c.end)
+		sent <- err
+	}()
+	status, text, err = onlyAnswer(c.head, in)
+	close(answered)
+	if serr := <-sent; serr != nil {
+		return status, text, serr
+	}
+	if rest, rerr := io.ReadAll(in); err == nil && (len(rest) > 0 || rerr != nil) {
+		err = fmt.Errorf("and then %q, %v", rest, rerr)
+	}
+	return status, text, err
+}
+
+// onlyAnswer reads the answer to a request, behind which the connection is closed.
+func onlyAnswer(head string, in *bufio.Reader) (status int, text string, err error) {
+	method, _, _ := strings.Cut(head, " ")
+	res, err := http.ReadResponse(in, &http.Request{Method: method})
+	for err == nil && res.StatusCode == 100 {
+		res, err = http.ReadResponse(in, &http.Request{Method: method})
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	b, err := io.ReadAll(res.Body)
+	if err == nil && !res.Close {
+		err = fmt.Errorf("it does not say that it is the last")
+	}
+	return res.StatusCode, string(b), err
+}
+
+// TestWhoSendsTooMuchForCaddyIsToldSo: the bound may be that of request_body.
+func TestWhoSendsTooMuchForCaddyIsToldSo(t *testing.T) {
+	a := newApp(t, mirror)
+	d := open(t, "request_body {\n max_size 4KB\n}\napp_proxy "+a.addr)
+	status, text, err := inChunks("POST / HTTP/1.1\r\nHost: " + d.addr + "\r\n").refusedBy(d)
+	if status != 413 || !strings.Contains(text, "at most") || !strings.Contains(text, " 4000 bytes") || err != nil {
+		t.Errorf("%d %s %v", status, text, err)
+	}
+}
