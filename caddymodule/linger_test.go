@@ -90,3 +90,77 @@ func TestWhoSendsTooMuchForCaddyIsToldSo(t *testing.T) {
 		t.Errorf("%d %s %v", status, text, err)
 	}
 }
+
+// TestWhoIsRefusedMayGoOnSending: the body that nobody reads is no reason to see a
+// reset in place of the answer.
+func TestWhoIsRefusedMayGoOnSending(t *testing.T) {
+	a := newTurnstile(t)
+	t.Setenv("TMPDIR", t.TempDir()+"/nowhere")
+	d := open(t, "app_proxy "+a.addr+" {\n name unread\n concurrency 1\n queue {\n wait 0\n }\n route GET /status {\n respond_status\n }\n}")
+	d.visit("/")
+	<-a.entered
+	host := " HTTP/1.1\r\nHost: " + d.addr + "\r\n"
+	for head, want := range map[string]string{
+		"POST /" + host + "Incremental: ?1\r\n": "503 queue-wait",
+		"TRACE /" + host:                        "405 method",
+		"GET /status" + host:                    "200 Alive",
+		"POST /" + host:                         "503 internal",
+	} {
+		for what, c := range map[string]insistent{"length": byLength(head), "chunks": inChunks(head)} {
+			status, text, err := c.refusedBy(d)
+			if word := strings.TrimPrefix(want, fmt.Sprint(status, " ")); !strings.Contains(text, word) || err != nil {
+				t.Errorf("%q, %s: %d %s %v", head, what, status, text, err)
+			}
+		}
+	}
+}
+
+// TestRefusalWaitsForNoBody: the client may send it only when it was told to.
+func TestRefusalWaitsForNoBody(t *testing.T) {
+	a := newTurnstile(t)
+	d := open(t, "app_proxy "+a.addr+" {\n name impatient\n concurrency 1\n queue {\n wait 0\n }\n}")
+	d.visit("/")
+	<-a.entered
+	for _, fields := range []string{
+		"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n",
+		"Expect: 100-continue\r\nContent-Length: 1000000\r\n\r\n",
+		"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"Content-Length: 100\r\n\r\nx",
+		"Content-Length: 1000000\r\n\r\nx",
+		"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+	} {
+		request := "POST / HTTP/1.1\r\nHost: " + d.addr + "\r\nIncremental: ?1\r\n" + fields
+		conn, in := d.dial(request)
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		first, err := in.Peek(12)
+		if string(first) != "HTTP/1.1 503" {
+			t.Errorf("%q: %q %v", fields, first, err)
+			continue
+		}
+		if _, _, err := onlyAnswer(request, in); err != nil {
+			t.Errorf("%q: %v", fields, err)
+		}
+		if rest, err := io.ReadAll(in); len(rest) > 0 || err != nil {
+			t.Errorf("%q: and then %q, %v", fields, rest, err)
+		}
+	}
+}
+
+// TestShortBodyThatIsRefusedCostsNoConnection: it is here already.
+func TestShortBodyThatIsRefusedCostsNoConnection(t *testing.T) {
+	a := newTurnstile(t)
+	d := open(t, "app_proxy "+a.addr+" {\n name reused\n concurrency 1\n queue {\n wait 0\n }\n}")
+	d.visit("/")
+	<-a.entered
+	conn, in := d.dial("")
+	for _, length := range []int{5, 100_000, 0} {
+		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nIncremental: ?1\r\nContent-Length: %d\r\n\r\n%s", d.addr, length, strings.Repeat("x", length))
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("%d bytes: %v", length, err)
+		}
+		if p := problem(t, res); p.Reason != "queue-wait" || res.Close {
+			t.Errorf("%d bytes: %+v, closes: %v", length, p, res.Close)
+		}
+	}
+}

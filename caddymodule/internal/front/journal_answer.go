@@ -62,6 +62,7 @@ func (f *Front) answersItself(w http.ResponseWriter, r *http.Request, x *exchang
 		return false, nil
 	}
 	if x.route != nil && c.Status[x.route.Policy.Template] {
+		x.forgo(w, r, false)
 		return true, f.tellState(w, r, x)
 	}
 	id, ok := strings.CutPrefix(r.URL.Path, StatusPath)
@@ -69,6 +70,7 @@ func (f *Front) answersItself(w http.ResponseWriter, r *http.Request, x *exchang
 		return false, nil
 	}
 	x.Verdict = "status"
+	x.forgo(w, r, false)
 	return true, f.tellEntry(w, r, id)
 }
 

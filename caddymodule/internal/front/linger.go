@@ -8,7 +8,8 @@ import (
 
 // A connection that is closed over unread bytes is reset, and whoever is still sending
 // then never sees the answer (RFC 9112, section 9.6). net/http would wait, but does not
-// know the body behind those that Caddy puts before it.
+// know the body behind those that Caddy puts before it. And where the connection is to
+// be kept it answers when the body is here, or has not come for a minute.
 
 const (
 	// lingering is how long a client may go on sending what nobody wants, and silence
@@ -16,15 +17,29 @@ const (
 	lingering, silence = 5 * time.Second, time.Second
 	// maxLingering bounds how many do so at once; with more, connections are closed.
 	maxLingering = 256
+	// maxUnread is how much of a body is read to keep its connection, as by net/http.
+	maxUnread = 256 << 10
 )
 
-// forgo is called before the head of an answer to a request whose body could not be
-// taken in.
-func (x *exchange) forgo(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		w.Header().Set("Connection", "close")
-		x.forgone = true
+// forgo is called before the head of an answer that does not need the body. Where some
+// of that is unread the answer says that the connection is closed, unless it is short,
+// whole and here already, which that of a client who waits for 100 Continue (RFC 9110,
+// section 10.1.1) is not.
+func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
+	if r.ProtoMajor != 1 || x.body != nil || r.ContentLength == 0 {
+		return
 	}
+	if !faulty && r.ContentLength > 0 && r.ContentLength <= maxUnread && r.Header["Expect"] == nil {
+		c := http.NewResponseController(w)
+		if c.SetReadDeadline(time.Now().Add(quick)) == nil {
+			if _, err := io.Copy(io.Discard, x.front.beneath(r)); err == nil {
+				c.SetReadDeadline(time.Time{})
+				return
+			}
+		}
+	}
+	w.Header().Set("Connection", "close")
+	x.forgone = true
 }
 
 // linger sends the answer and reads what still comes of a body that was forgone, for a

@@ -120,9 +120,7 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, x *exchange, err 
 	no := f.refusalFor(err)
 	x.Verdict = no.Reason
 	h := w.Header()
-	if tooSlow || isBodyFault(err) {
-		x.forgo(w, r)
-	}
+	x.forgo(w, r, tooSlow || isBodyFault(err))
 	h.Set("Cache-Control", "no-store")
 	h.Add("Vary", "Accept")
 	if no.RetryAfter > 0 {
