@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -161,6 +162,34 @@ func TestShortBodyThatIsRefusedCostsNoConnection(t *testing.T) {
 		}
 		if p := problem(t, res); p.Reason != "queue-wait" || res.Close {
 			t.Errorf("%d bytes: %+v, closes: %v", length, p, res.Close)
+		}
+	}
+}
+
+// TestAnswerBeforeTheBodysEndIsTheLast: what is left of the body is not taken for
+// another request, and its client sees the answer although it goes on sending.
+func TestAnswerBeforeTheBodysEndIsTheLast(t *testing.T) {
+	a := newFickle(t, map[string]func(*net.TCPConn, *bufio.Reader){
+		"/stays":    says("HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwell", silent),
+		"/closes":   says("HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 4\r\n\r\nwell", silent),
+		"/chunks":   says("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwell\r\n0\r\n\r\n", silent),
+		"/smuggled": func(*net.TCPConn, *bufio.Reader) { t.Error("the rest was taken for a request") },
+	})
+	d := open(t, "app_proxy "+a.Addr().String())
+	smuggled := "GET /smuggled HTTP/1.1\r\nHost: " + d.addr + "\r\n\r\n"
+	for _, path := range []string{"/stays", "/closes", "/chunks"} {
+		head := "POST " + path + " HTTP/1.1\r\nHost: " + d.addr + "\r\nIncremental: ?1\r\n"
+		length, chunks, trickle := byLength(head), inChunks(head), byLength(head)
+		length.piece = strings.Repeat(smuggled, pieceLen/len(smuggled)) + strings.Repeat("\n", pieceLen%len(smuggled))
+		trickle.first, trickle.piece, trickle.shy = "x", "", true
+		clients := map[string]insistent{"trickle": trickle}
+		if path != "/chunks" { // whose end comes when its client pauses
+			clients["length"], clients["chunks"] = length, chunks
+		}
+		for what, c := range clients {
+			if status, text, err := c.refusedBy(d); status != 401 || text != "well" || err != nil {
+				t.Errorf("%s, %s: %d %q %v", path, what, status, text, err)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package front
 import (
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,10 +27,10 @@ const (
 // whole and here already, which that of a client who waits for 100 Continue (RFC 9110,
 // section 10.1.1) is not.
 func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
-	if r.ProtoMajor != 1 || x.body != nil || r.ContentLength == 0 {
+	if r.ProtoMajor != 1 || x.body != nil || r.ContentLength == 0 || x.talk.over() {
 		return
 	}
-	if !faulty && r.ContentLength > 0 && r.ContentLength <= maxUnread && r.Header["Expect"] == nil {
+	if !faulty && x.Upstream == "" && r.ContentLength > 0 && r.ContentLength <= maxUnread && r.Header["Expect"] == nil {
 		c := http.NewResponseController(w)
 		if c.SetReadDeadline(time.Now().Add(quick)) == nil {
 			if _, err := io.Copy(io.Discard, x.front.beneath(r)); err == nil {
@@ -43,7 +44,8 @@ func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
 }
 
 // linger sends the answer and reads what still comes of a body that was forgone, for a
-// while.
+// while. The end of an answer in chunks comes behind that: nobody but net/http can write
+// it.
 func (x *exchange) linger(w http.ResponseWriter, r *http.Request) {
 	if !x.forgone || x.Verdict == "failed" {
 		return
@@ -87,4 +89,33 @@ func (a *awaited) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return a.src.Read(p)
+}
+
+// talk is the body of a conversation; by HTTP/1 the application's side reads it, and
+// does not close it: net/http would take what is unread of a closed body for the next
+// request, since it does not know it behind that of Caddy.
+type talk struct {
+	src   io.Reader
+	err   atomic.Pointer[error] // of reading
+	ended func()                // ends what Config.Converse began; may be nil
+}
+
+func (t *talk) Read(p []byte) (int, error) {
+	n, err := t.src.Read(p)
+	if err != nil {
+		t.err.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (t *talk) Close() error { return nil }
+
+// over reports whether it was read to its end. t may be nil: it is none.
+func (t *talk) over() bool {
+	if t == nil {
+		return false
+	}
+	err := t.err.Load()
+	return err != nil && *err == io.EOF
 }

@@ -32,7 +32,7 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, send Sender) err
 	if x.goesDirect(r) {
 		err = x.direct(w, r)
 	} else {
-		err = send(informing{w, r.ProtoAtLeast(1, 1)}, x.forwarded(r))
+		err = send(informing{w, x, r}, x.forwarded(r))
 	}
 	if err == nil {
 		err = x.kept.landed()
@@ -41,17 +41,21 @@ func (x *exchange) send(w http.ResponseWriter, r *http.Request, send Sender) err
 }
 
 // informing keeps our fields out of interim answers, which reverseproxy passes on
-// as they come, and the answers from clients of HTTP/1.0, who do not know them.
+// as they come, and the answers from clients of HTTP/1.0, who do not know them. The
+// final answer may have come before the end of the body.
 type informing struct {
 	http.ResponseWriter
-	interim bool // the client knows interim answers
+	x *exchange
+	r *http.Request
 }
 
 func (i informing) WriteHeader(status int) {
-	if status < http.StatusOK {
-		if !i.interim && status != http.StatusSwitchingProtocols {
-			return
-		}
+	switch {
+	case status >= http.StatusOK:
+		i.x.forgo(i.ResponseWriter, i.r, false)
+	case !i.r.ProtoAtLeast(1, 1) && status != http.StatusSwitchingProtocols:
+		return
+	default:
 		dropOurs(i.Header())
 	}
 	i.ResponseWriter.WriteHeader(status)
@@ -117,6 +121,7 @@ func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err er
 		status, word = http.StatusGatewayTimeout, errNoAnswer
 	}
 	if f.cfg.Error != nil {
+		x.forgo(w, r, false)
 		return f.cfg.Error(status, err)
 	}
 	f.log.Log(level, "exchange failed", zap.Int("status", status), zap.String("upstream", x.Upstream),
