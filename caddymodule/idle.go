@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -47,12 +48,21 @@ func unwatch(ctx caddy.Context) func(context.Context) (end func()) {
 	}
 }
 
-// beneath is the body of a request under all that a handler has put before it.
-func beneath(ctx context.Context) io.Reader {
+// connKey finds a connection in the context of its requests.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// beneath is the body of a request under all that a handler has put before it, and the
+// connection that it is read from.
+func beneath(ctx context.Context) (body io.Reader, conn net.Conn) {
 	if reader, _ := caddyhttp.IdleTimeoutsFromContext(ctx); reader != nil {
-		return reader
+		body = reader
 	}
-	return nil
+	conn, _ = ctx.Value(connKey{}).(net.Conn)
+	return body, conn
 }
 
 // shortestIdle is what no idle timeout is below.

@@ -95,6 +95,7 @@ func (a *App) guard(ctx caddy.Context) {
 	if !a.guarded[server] {
 		a.guarded[server] = true
 		server.RegisterConnState(door.changed)
+		server.RegisterConnContext(withConn)
 	}
 }
 

@@ -193,3 +193,23 @@ func TestAnswerBeforeTheBodysEndIsTheLast(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoseBodyCannotBeReadMayGoOnSending: nobody knows where it ends.
+func TestWhoseBodyCannotBeReadMayGoOnSending(t *testing.T) {
+	a := newApp(t, mirror)
+	d := open(t, "app_proxy "+a.addr+" {\n buffer {\n min_rate 1KiB 100ms\n }\n}")
+	post := "POST / HTTP/1.1\r\nHost: " + d.addr + "\r\n"
+	broken, slow, slower := inChunks(post), inChunks(post), byLength(post)
+	broken.first = "nonsense\r\n"
+	slow.first, slow.shy, slower.shy = "1\r\nx\r\n", true, true
+	for what, c := range map[string]insistent{"broken": broken, "slow chunks": slow, "slow": slower} {
+		want := "408 body-too-slow"
+		if what == "broken" {
+			want = "400 body-broken"
+		}
+		status, text, err := c.refusedBy(d)
+		if word := strings.TrimPrefix(want, fmt.Sprint(status, " ")); !strings.Contains(text, word) || err != nil {
+			t.Errorf("%s: %d %s %v", what, status, text, err)
+		}
+	}
+}

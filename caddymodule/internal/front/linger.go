@@ -2,6 +2,7 @@ package front
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -32,8 +33,9 @@ func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
 	}
 	if !faulty && x.Upstream == "" && r.ContentLength > 0 && r.ContentLength <= maxUnread && r.Header["Expect"] == nil {
 		c := http.NewResponseController(w)
+		src, _ := x.front.beneath(r)
 		if c.SetReadDeadline(time.Now().Add(quick)) == nil {
-			if _, err := io.Copy(io.Discard, x.front.beneath(r)); err == nil {
+			if _, err := io.Copy(io.Discard, src); err == nil {
 				c.SetReadDeadline(time.Time{})
 				return
 			}
@@ -44,8 +46,9 @@ func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
 }
 
 // linger sends the answer and reads what still comes of a body that was forgone, for a
-// while. The end of an answer in chunks comes behind that: nobody but net/http can write
-// it.
+// while. The body knows where it ends; where it can be read no further, since it is
+// broken or came too slowly, the connection is read in its place. The end of an answer
+// in chunks comes behind that: nobody but net/http can write it.
 func (x *exchange) linger(w http.ResponseWriter, r *http.Request) {
 	if !x.forgone || x.Verdict == "failed" {
 		return
@@ -60,32 +63,39 @@ func (x *exchange) linger(w http.ResponseWriter, r *http.Request) {
 	if c.Flush() != nil {
 		return
 	}
-	io.Copy(io.Discard, &awaited{src: x.front.beneath(r), within: c.SetReadDeadline, until: time.Now().Add(lingering)})
+	src, conn := x.front.beneath(r)
+	rest := &awaited{src: src, within: c.SetReadDeadline, until: time.Now().Add(lingering)}
+	if _, err := io.Copy(io.Discard, rest); err == nil || conn == nil || !time.Now().Before(rest.next) {
+		return
+	}
+	rest.src, rest.within = conn, conn.SetReadDeadline
+	io.Copy(io.Discard, rest)
 }
 
-// beneath is a request's body without those that bound it.
-func (f *Front) beneath(r *http.Request) io.Reader {
+// beneath is a request's body without those that bound it, and its connection.
+func (f *Front) beneath(r *http.Request) (body io.Reader, conn net.Conn) {
 	if f.cfg.Beneath != nil {
-		if body := f.cfg.Beneath(r.Context()); body != nil {
-			return body
-		}
+		body, conn = f.cfg.Beneath(r.Context())
 	}
-	return r.Body
+	if body == nil {
+		body = r.Body
+	}
+	return body, conn
 }
 
 // awaited is read until a time, and while there are no pauses.
 type awaited struct {
-	src    io.Reader
-	within func(deadline time.Time) error
-	until  time.Time
+	src         io.Reader
+	within      func(deadline time.Time) error
+	next, until time.Time
 }
 
 func (a *awaited) Read(p []byte) (int, error) {
-	next := time.Now().Add(silence)
-	if a.until.Before(next) {
-		next = a.until
+	a.next = time.Now().Add(silence)
+	if a.until.Before(a.next) {
+		a.next = a.until
 	}
-	if err := a.within(next); err != nil {
+	if err := a.within(a.next); err != nil {
 		return 0, err
 	}
 	return a.src.Read(p)

@@ -3,6 +3,7 @@ package front
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,11 +18,11 @@ import (
 func TestCrowdThatLingersIsBounded(t *testing.T) {
 	var read int
 	ended := make(chan bool, 1)
-	f := New(nil, nil, Config{Places: NewPlaces("news"), Templates: new(route.Templates), Beneath: func(context.Context) io.Reader {
+	f := New(nil, nil, Config{Places: NewPlaces("news"), Templates: new(route.Templates), Beneath: func(context.Context) (io.Reader, net.Conn) {
 		return readerFunc(func([]byte) (int, error) {
 			read++
 			return 0, io.EOF
-		})
+		}), nil
 	}}, zap.NewNop())
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := f.begin(w, r)

@@ -17,6 +17,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -111,9 +112,9 @@ type Config struct {
 	// it returns when that is here: MinRate alone says how slowly it may come. Either
 	// may be nil: nobody else has a say.
 	Unwatch func(ctx context.Context) (end func())
-	// Beneath is a request's body without those that bound it. It, and what it returns,
-	// may be nil: it is not known.
-	Beneath func(ctx context.Context) io.Reader
+	// Beneath is a request's body without those that bound it, and its connection. It,
+	// and either of them, may be nil: it is not known.
+	Beneath func(ctx context.Context) (body io.Reader, conn net.Conn)
 	// Ended is called when a request has ended, before what is left of its answer is
 	// written; nil: nobody has to be told.
 	Ended func(r *http.Request, began time.Time)
