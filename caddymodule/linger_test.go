@@ -213,3 +213,21 @@ func TestWhoseBodyCannotBeReadMayGoOnSending(t *testing.T) {
 		}
 	}
 }
+
+// TestClientsFaultIsNotTheApplications: not in a conversation either.
+func TestClientsFaultIsNotTheApplications(t *testing.T) {
+	a, b := newApp(t, mirror), newApp(t, mirror) // the last one would be spared
+	d := open(t, "request_body {\n max_size 4KB\n}\napp_proxy "+a.addr+" "+b.addr+" {\n name faultless\n fail_duration 1h\n max_fails 1\n}")
+	post := "POST / HTTP/1.1\r\nHost: " + d.addr + "\r\nIncremental: ?1\r\n"
+	broken := inChunks(post)
+	broken.first = "nonsense\r\n"
+	for want, c := range map[string]insistent{"413 body-too-large": inChunks(post), "400 body-broken": broken} {
+		status, text, err := c.refusedBy(d)
+		if word := strings.TrimPrefix(want, fmt.Sprint(status, " ")); !strings.Contains(text, word) || err != nil {
+			t.Errorf("%s: %d %s %v", want, status, text, err)
+		}
+		if p := poolOf(t, "faultless"); len(p.Ready) != 2 {
+			t.Errorf("%s: %+v", want, p)
+		}
+	}
+}

@@ -7,9 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // body is a request body that was read to its end. Its beginning is in memory,
@@ -197,90 +195,4 @@ func (b *body) release() {
 	if b.file != nil {
 		b.file.Close()
 	}
-}
-
-// flow is a body that goes on while it comes. It remembers how it ended, because a
-// round trip that fails with it is not the application's failure.
-type flow struct {
-	io.ReadCloser
-	ended chan struct{} // closed with the body
-
-	mu  sync.Mutex
-	err error     // mu; nil: it has not ended; io.EOF: it is whole, or nobody wants more of it
-	at  time.Time // mu; when it ended
-}
-
-// flowOf is nil where nothing flows.
-func (x *exchange) flowOf(body io.ReadCloser) *flow {
-	if x.body != nil || x.probe || body == nil || body == http.NoBody {
-		return nil
-	}
-	return &flow{ReadCloser: body, ended: make(chan struct{})}
-}
-
-func (b *flow) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.end(err)
-	}
-	return n, err
-}
-
-// Close is the transport's, when it wants no more.
-func (b *flow) Close() error {
-	b.end(io.EOF)
-	return b.ReadCloser.Close()
-}
-
-// end notes how the body has ended, and reports whether it had not before.
-func (b *flow) end(err error) (first bool) {
-	if b == nil {
-		return false
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err != nil {
-		return false
-	}
-	b.err, b.at = err, time.Now()
-	close(b.ended)
-	return true
-}
-
-// since is when it ended; now, while it goes on.
-func (b *flow) since() time.Time {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err == nil {
-		return time.Now()
-	}
-	return b.at
-}
-
-// broken is what went wrong on the client's side; nil: nothing.
-func (b *flow) broken() error {
-	if b == nil {
-		return nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err == nil || b.err == io.EOF {
-		return nil
-	}
-	return bodyFault(b.err)
-}
-
-// settled is broken for a request whose context has ended: net/http ends that before
-// the read returns that has failed.
-func (b *flow) settled() error {
-	if b == nil {
-		return nil
-	}
-	t := time.NewTimer(quick)
-	defer t.Stop()
-	select {
-	case <-b.ended:
-	case <-t.C:
-	}
-	return b.broken()
 }

@@ -24,7 +24,7 @@ type delivery struct {
 	probe bool // nobody draws conclusions here
 	slot  *admission.Slot
 	body  *body
-	flow  *flow // nil: nothing flows
+	flow  *flow // nil: no body flows
 	began time.Time
 
 	service time.Duration // until the answer's head; of the goroutine that reads it

@@ -63,7 +63,7 @@ type exchange struct {
 	failure   error           // of the last round trip
 	again     int             // how often it was sent again although it may have arrived
 	refused   error           // admission's answer to a try within Send
-	talk      *talk           // the body of a conversation; nil: it is none
+	flow      *flow           // the body of a conversation; nil: it has none
 }
 
 // exchangeKey finds the exchange in a request's context.
@@ -92,8 +92,8 @@ func (f *Front) finish(r *http.Request, x *exchange) {
 	for _, read := range f.cfg.Readers {
 		read(r, x.Exchange)
 	}
-	if x.talk != nil && x.talk.ended != nil {
-		x.talk.ended()
+	if x.flow != nil && x.flow.conversed != nil {
+		x.flow.conversed()
 	}
 	if f.cfg.Ended != nil {
 		f.cfg.Ended(r, x.began)
@@ -231,13 +231,7 @@ func Claim(ctx context.Context) (key string, ok bool) {
 func (x *exchange) readBody(w http.ResponseWriter, r *http.Request) error {
 	x.journal = x.journals(r) != nil
 	if converses(r) && !x.journal {
-		x.talk = &talk{src: r.Body}
-		if converse := x.front.cfg.Converse; converse != nil {
-			x.talk.ended = converse(r.Context())
-		}
-		if r.ProtoMajor == 1 && r.ContentLength != 0 {
-			r.Body = x.talk
-		}
+		x.flow = x.front.converse(r)
 		return nil
 	}
 	var err error

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -28,7 +27,7 @@ const (
 // whole and here already, which that of a client who waits for 100 Continue (RFC 9110,
 // section 10.1.1) is not.
 func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
-	if r.ProtoMajor != 1 || x.body != nil || r.ContentLength == 0 || x.talk.over() {
+	if r.ProtoMajor != 1 || x.body != nil || r.ContentLength == 0 || x.flow.over() {
 		return
 	}
 	if !faulty && x.Upstream == "" && r.ContentLength > 0 && r.ContentLength <= maxUnread && r.Header["Expect"] == nil {
@@ -99,33 +98,4 @@ func (a *awaited) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return a.src.Read(p)
-}
-
-// talk is the body of a conversation; by HTTP/1 the application's side reads it, and
-// does not close it: net/http would take what is unread of a closed body for the next
-// request, since it does not know it behind that of Caddy.
-type talk struct {
-	src   io.Reader
-	err   atomic.Pointer[error] // of reading
-	ended func()                // ends what Config.Converse began; may be nil
-}
-
-func (t *talk) Read(p []byte) (int, error) {
-	n, err := t.src.Read(p)
-	if err != nil {
-		t.err.CompareAndSwap(nil, &err)
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (t *talk) Close() error { return nil }
-
-// over reports whether it was read to its end. t may be nil: it is none.
-func (t *talk) over() bool {
-	if t == nil {
-		return false
-	}
-	err := t.err.Load()
-	return err != nil && *err == io.EOF
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -108,7 +107,7 @@ func isStale(err error) bool { return errors.Is(err, upstream.ErrStale) }
 // fail answers for an application that did not, or hands the error to those who
 // answer for errors here.
 func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) error {
-	if r.Context().Err() != nil || errors.Is(err, errBadBody) || errors.Is(err, errTooLarge) {
+	if r.Context().Err() != nil || isBodyFault(err) {
 		return f.refuse(w, r, x, err)
 	}
 	status, word, level := http.StatusBadGateway, errBadAnswer, zap.ErrorLevel
@@ -185,9 +184,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		out.Body = x.body.open()
 		out.GetBody = func() (io.ReadCloser, error) { return x.body.open(), nil }
 	}
-	if d.flow = x.flowOf(req.Body); d.flow != nil {
-		out.Body = d.flow
-	}
+	d.flow = x.flow.goOn()
 	answers := make(chan answer, 1)
 	go func() { // ends with the round trip, which ends with ctx at the latest, or with the application
 		defer func() {
@@ -236,7 +233,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 			switch {
 			case why != errWhole:
-			case d.flow.end(os.ErrDeadlineExceeded):
+			case d.flow.giveUp():
 				d.hangUp()
 				why = d.flow.broken()
 			default:
