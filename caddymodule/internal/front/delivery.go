@@ -196,8 +196,8 @@ func (d *delivery) failed(err error) (unreached bool) {
 		d.end(0)
 		return true
 	}
-	if d.flow.broken() != nil { // the client's fault; but the application may be busy with what it has
-		d.end(abandonQuarantine)
+	if d.flow.broken() != nil { // the client's fault; an application that waits for more sees the end
+		d.end(0)
 		return false
 	}
 	if !d.probe && !isStale(err) && !errors.Is(err, upstream.ErrRequest) {
