@@ -16,9 +16,11 @@ type flow struct {
 	ended     chan struct{} // closed when nothing more is read
 	conversed func()        // ends what Config.Converse began; may be nil
 
-	mu  sync.Mutex
-	err error     // mu; of reading; nil: it goes on; io.EOF: it is whole
-	at  time.Time // mu; when it ended, or nobody wanted more; zero: it goes on
+	reading sync.Mutex // held while src is read
+	stopped bool       // reading
+	mu      sync.Mutex
+	err     error     // mu; of reading; nil: it goes on; io.EOF: it is whole
+	at      time.Time // mu; when it ended, or nobody wanted more; zero: it goes on
 }
 
 // converse makes the body of a conversation a flow; nil: it has none. By HTTP/1 that is
@@ -37,6 +39,11 @@ func (f *Front) converse(r *http.Request) *flow {
 }
 
 func (b *flow) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	if b.stopped {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.src.Read(p)
 	if err != nil {
 		b.end(err)
@@ -55,6 +62,22 @@ func (b *flow) Close() error {
 		return nil
 	}
 	return b.src.Close()
+}
+
+// stop is called when the request is served: whoever goes on with the exchange must not
+// read what is no longer its body. b may be nil.
+func (b *flow) stop(w http.ResponseWriter) {
+	if b == nil {
+		return
+	}
+	if !b.reading.TryLock() {
+		if http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) != nil {
+			return // it ends with the request
+		}
+		b.reading.Lock()
+	}
+	b.stopped = true
+	b.reading.Unlock()
 }
 
 func (b *flow) end(err error) {

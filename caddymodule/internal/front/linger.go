@@ -49,6 +49,7 @@ func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
 // broken or came too slowly, the connection is read in its place. The end of an answer
 // in chunks comes behind that: nobody but net/http can write it.
 func (x *exchange) linger(w http.ResponseWriter, r *http.Request) {
+	x.flow.stop(w)
 	if !x.forgone || x.Verdict == "failed" {
 		return
 	}
