@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +23,7 @@ func TestBodyThatFailsIsItsSendersFault(t *testing.T) {
 		verdict string
 	}
 	for _, c := range []struct {
-		readBody, whole string
+		readBody, first string
 		clients         []client
 	}{
 		{"500ms", "1m", []client{
@@ -30,7 +31,7 @@ func TestBodyThatFailsIsItsSendersFault(t *testing.T) {
 			{"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\nno length\r\n", false, 400, "body-broken"},
 			{silent, true, 499, "left"},
 		}},
-		{"1h", "500ms", []client{{silent, false, 408, "body-too-slow"}}},
+		{"1h", "200ms", []client{{silent, false, 408, "body-too-slow"}}},
 	} {
 		got := make(chan bool)
 		act := func(w http.ResponseWriter, r *http.Request) {
@@ -45,8 +46,7 @@ func TestBodyThatFailsIsItsSendersFault(t *testing.T) {
 			concurrency   3
 			fail_duration 1h
 			timeouts {
-				first_byte 200ms
-				whole      `+c.whole+`
+				first_byte `+c.first+`
 			}
 		}`)
 		for _, k := range c.clients {
@@ -73,6 +73,41 @@ func TestBodyThatFailsIsItsSendersFault(t *testing.T) {
 		eventually(t, "the slots are back", func() bool { return poolOf(t, "flowing").InFlight == 0 })
 		if p := poolOf(t, "flowing"); len(p.Ready) != 2 {
 			t.Errorf("ready are %v", p.Ready)
+		}
+	}
+}
+
+// TestResetConversationIsTheApplicationsFault: its transport closes the body then, and
+// who reads that finds an error.
+func TestResetConversationIsTheApplicationsFault(t *testing.T) {
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	a := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.ReadFull(r.Body, make([]byte, 1))
+		panic(http.ErrAbortHandler)
+	}))
+	a.Config.Protocols = &h2c
+	a.Start()
+	defer a.Close()
+	d := openWith(t, "admin off\nservers {\n protocols h1 h2c\n}", "app_proxy "+a.Listener.Addr().String()+" {\n transport http {\n  versions h2c\n }\n}")
+	transport := &http.Transport{Protocols: &h2c}
+	defer transport.CloseIdleConnections()
+	for _, kind := range []string{"application/grpc", "text/plain"} {
+		body, says := io.Pipe()
+		defer says.Close()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", d.url, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Incremental", "?1")
+		req.Header.Set("Content-Type", kind)
+		go io.WriteString(says, "x")
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := problem(t, res); p.Reason != "upstream-failed" {
+			t.Errorf("%s: %+v", kind, p)
 		}
 	}
 }

@@ -18,7 +18,10 @@ type flow struct {
 
 	reading sync.Mutex // held while src is read
 	stopped bool       // reading
+
 	mu      sync.Mutex
+	awaited bool      // mu; somebody waits for more of it
+	moved   time.Time // mu; when some of it came last
 	err     error     // mu; of reading; nil: it goes on; io.EOF: it is whole
 	at      time.Time // mu; when it ended, or nobody wanted more; zero: it goes on
 }
@@ -42,13 +45,38 @@ func (b *flow) Read(p []byte) (int, error) {
 	b.reading.Lock()
 	defer b.reading.Unlock()
 	if b.stopped {
+		b.came(0, http.ErrBodyReadAfterClose)
 		return 0, http.ErrBodyReadAfterClose
 	}
+	b.mu.Lock()
+	b.awaited = true
+	b.mu.Unlock()
 	n, err := b.src.Read(p)
-	if err != nil {
-		b.end(err)
-	}
+	b.came(n, err)
 	return n, err
+}
+
+func (b *flow) came(n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.awaited = false
+	if n > 0 {
+		b.moved = time.Now()
+	}
+	if closed := !b.at.IsZero(); err != nil && (!closed || err == io.EOF) { // or it comes of that
+		b.endLocked(err)
+	}
+}
+
+func (b *flow) endLocked(err error) {
+	if b.err != nil {
+		return
+	}
+	b.err = err
+	if b.at.IsZero() {
+		b.at = time.Now()
+	}
+	close(b.ended)
 }
 
 // Close is the transport's, when it wants no more.
@@ -80,32 +108,19 @@ func (b *flow) stop(w http.ResponseWriter) {
 	b.reading.Unlock()
 }
 
-func (b *flow) end(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err != nil {
-		return
-	}
-	b.err = err
-	if b.at.IsZero() {
-		b.at = time.Now()
-	}
-	close(b.ended)
-}
-
-// giveUp ends a body that takes too long, and reports false where that is not what is
-// waited for.
+// giveUp ends a body that does not come, and reports false where that is not what is
+// waited for. b may be nil.
 func (b *flow) giveUp() bool {
 	if b == nil {
 		return false
 	}
 	b.mu.Lock()
-	goesOn := b.at.IsZero()
-	b.mu.Unlock()
-	if goesOn {
-		b.end(os.ErrDeadlineExceeded)
+	defer b.mu.Unlock()
+	if !b.awaited || !b.at.IsZero() {
+		return false
 	}
-	return goesOn
+	b.endLocked(os.ErrDeadlineExceeded)
+	return true
 }
 
 // goOn is called for a round trip: the one before may have wanted no more.
@@ -121,14 +136,17 @@ func (b *flow) goOn() *flow {
 	return b
 }
 
-// since is when it ended; now, while it goes on.
-func (b *flow) since() time.Time {
+// since is when it ended, or moved last, in an exchange that began then.
+func (b *flow) since(began time.Time) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.at.IsZero() {
-		return time.Now()
+	switch {
+	case !b.at.IsZero():
+		return b.at
+	case b.moved.After(began):
+		return b.moved
 	}
-	return b.at
+	return began
 }
 
 // over reports whether it was read to its end. b may be nil: it is none.

@@ -201,13 +201,13 @@ func (x *exchange) headWithin() (limit time.Duration, late error) {
 }
 
 // headWithinStill is headWithin when that has passed. An application may wait for the
-// rest of a body that flows: its time begins with the body's end.
+// rest of a body that flows: its time begins with what came of it last.
 func (x *exchange) headWithinStill(d *delivery) (limit time.Duration, late error) {
 	limit, late = x.headWithin()
 	if d.flow == nil || late == errWhole {
 		return 0, late
 	}
-	limit -= time.Since(d.flow.since())
+	limit -= time.Since(d.flow.since(d.began))
 	if whole := x.front.cfg.Whole; whole > 0 && whole-time.Since(d.began) <= limit {
 		return whole - time.Since(d.began), errWhole
 	}

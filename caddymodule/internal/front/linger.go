@@ -50,7 +50,7 @@ func (x *exchange) forgo(w http.ResponseWriter, r *http.Request, faulty bool) {
 // in chunks comes behind that: nobody but net/http can write it.
 func (x *exchange) linger(w http.ResponseWriter, r *http.Request) {
 	x.flow.stop(w)
-	if !x.forgone || x.Verdict == "failed" {
+	if !x.forgone {
 		return
 	}
 	c := http.NewResponseController(w)

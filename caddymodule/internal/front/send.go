@@ -120,7 +120,6 @@ func (f *Front) fail(w http.ResponseWriter, r *http.Request, x *exchange, err er
 		status, word = http.StatusGatewayTimeout, errNoAnswer
 	}
 	if f.cfg.Error != nil {
-		x.forgo(w, r, false)
 		return f.cfg.Error(status, err)
 	}
 	f.log.Log(level, "exchange failed", zap.Int("status", status), zap.String("upstream", x.Upstream),
@@ -232,11 +231,10 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 				continue
 			}
 			switch {
-			case why != errWhole:
 			case d.flow.giveUp():
 				d.hangUp()
 				why = d.flow.broken()
-			default:
+			case why == errWhole:
 				d.abandon(tooLong)
 			}
 			go d.outlive(answers, aborted.Done())

@@ -123,7 +123,8 @@ type Config struct {
 	Claimed func(r *http.Request, x *Exchange)
 
 	// FirstByte is how long a client waits for the head of the application's
-	// answer, from the end of its own body, before it gets 504. Default 60s; negative:
+	// answer before it gets 504. It begins with what came last of a body that flows;
+	// where the application waits for more of that, it is 408. Default 60s; negative:
 	// as long as it likes.
 	FirstByte time.Duration
 	// Whole is how long an exchange may take that is no stream. Then its
