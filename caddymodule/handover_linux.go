@@ -37,8 +37,9 @@ const handoverTime = 300 * time.Millisecond
 // The places of the sockets in their group.
 const oldSocket, newSocket = 0, 1
 
-// handover is an event handler for "stopping", which Caddy emits, and waits for,
-// between the start of the new config and the stop of the old one.
+// handover is an event handler for "started", said to the new config, and "stopping",
+// said to the old one. Caddy emits them one after the other, and waits for both, between
+// the start of the new config and the stop of the old one. Not every config has a door.
 type handover struct{ log *zap.Logger }
 
 func init() {
@@ -61,9 +62,11 @@ func listenForHandover(ctx caddy.Context) error {
 	return errors.Join(events.On("started", h), events.On("stopping", h))
 }
 
-// Handle implements caddyevents.Handler. "started" is said to the new config and
-// "stopping" to the old one, and not every config has a door.
+// Handle implements caddyevents.Handler.
 func (h handover) Handle(_ context.Context, e caddy.Event) error {
+	if e.Name() == "started" {
+		boundUnsent()
+	}
 	both, err := useNew()
 	if err != nil {
 		h.log.Warn("new connections may be reset while the old config stops", zap.Error(err))
@@ -107,7 +110,7 @@ func steer(groups map[string][]int, place int) (failed error) {
 	for addr, group := range groups {
 		if len(group) > place+1 {
 			failed = fmt.Errorf("steering %s: there are %d sockets", addr, len(group))
-		} else if err := attach(group, bpf.RetConstant{Val: uint32(place)}); err != nil {
+		} else if err := attach(group, place); err != nil {
 			failed = fmt.Errorf("steering %s: %w", addr, err)
 		}
 	}
@@ -166,10 +169,10 @@ func listening() ([]listener, error) {
 	return found, nil
 }
 
-// attach gives a group of sockets a program of one instruction. Any of them takes it
+// attach gives a group of sockets the program that names a place. Any of them takes it
 // for all, and any may be closed meanwhile.
-func attach(group []int, ins bpf.Instruction) error {
-	program, err := bpf.Assemble([]bpf.Instruction{ins})
+func attach(group []int, place int) error {
+	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: uint32(place)}})
 	if err != nil {
 		return err
 	}

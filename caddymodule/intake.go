@@ -107,17 +107,17 @@ func (d *intake) changed(c net.Conn, state http.ConnState) {
 	}
 	now := time.Now()
 	d.backlog.taken(now)
-	plain, overTLS := inner(c)
-	if plain != nil {
-		boundUnsent(plain)
-	}
 	pace := d.pace(now)
 	defer d.seenTo()
 	if pace.look {
 		d.bell.ring()
 		d.deferAccept(c, now)
 	}
-	if !pace.rush || plain == nil {
+	if !pace.rush {
+		return
+	}
+	plain, overTLS := inner(c)
+	if plain == nil {
 		return
 	}
 	age, ok := standing(plain)

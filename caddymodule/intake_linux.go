@@ -52,12 +52,15 @@ const unsentMost = 128 << 10
 
 // boundUnsent keeps the kernel from taking megabytes of an answer at once. It would take
 // nothing more until a third of them has gone, and who reads steadily, but less than
-// that in a minute, would be cut off by write_idle as one who reads nothing.
-func boundUnsent(c syscall.Conn) {
-	if raw, err := c.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) {
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMost) // a unix socket has no such thing
-		})
+// that in a minute, would be cut off by write_idle as one who reads nothing. It is said
+// to the sockets that listen, and those that they accept have it of them.
+func boundUnsent() {
+	sockets, err := listening()
+	if err != nil {
+		return // then the kernel takes what it likes
+	}
+	for _, s := range sockets {
+		unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMost)
 	}
 }
 

@@ -14,8 +14,6 @@ func hangUp(uintptr, string) {}
 
 func peek(syscall.Conn, []byte) int { return 0 }
 
-func boundUnsent(syscall.Conn) {}
-
 func deferAccept(int) {}
 
 const longest = 0
