@@ -41,12 +41,12 @@ func bodyFault(err error) error {
 	return fmt.Errorf("%w: %w", errBadBody, err)
 }
 
-// errTooSlow: the body comes more slowly than it must.
-var errTooSlow = errors.New("request body comes too slowly")
-
 func isBodyFault(err error) bool {
 	return errors.Is(err, errTooLarge) || errors.Is(err, errBadBody)
 }
+
+// errTooSlow: the body comes more slowly than it must.
+var errTooSlow = errors.New("request body comes too slowly")
 
 // readBody takes the body in, within the bounds of Config. It returns errTooLarge,
 // errTooSlow, an error that wraps errBadBody, the context's error when the client

@@ -92,9 +92,6 @@ func (f *Front) finish(r *http.Request, x *exchange) {
 	for _, read := range f.cfg.Readers {
 		read(r, x.Exchange)
 	}
-	if x.flow != nil && x.flow.conversed != nil {
-		x.flow.conversed()
-	}
 	if f.cfg.Ended != nil {
 		f.cfg.Ended(r, x.began)
 	}

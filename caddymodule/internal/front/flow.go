@@ -92,11 +92,14 @@ func (b *flow) Close() error {
 	return b.src.Close()
 }
 
-// stop is called when the request is served: whoever goes on with the exchange must not
-// read what is no longer its body. b may be nil.
+// stop is called when the request is served: the conversation has ended, and whoever
+// goes on with the exchange must not read what is no longer its body. b may be nil.
 func (b *flow) stop(w http.ResponseWriter) {
 	if b == nil {
 		return
+	}
+	if b.conversed != nil {
+		b.conversed()
 	}
 	if !b.reading.TryLock() {
 		if http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) != nil {
