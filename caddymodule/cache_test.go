@@ -757,9 +757,7 @@ func TestRangesAndConditionsOverHTTP2(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	defer transport.CloseIdleConnections()
+	transport := overH2C(t)
 	get := func(method, name, value string) (*http.Response, string) {
 		req, _ := http.NewRequestWithContext(t.Context(), method, d.url+"/", nil)
 		req.Header.Set("Accept-Encoding", "identity")

@@ -80,18 +80,15 @@ func TestBodyThatFailsIsItsSendersFault(t *testing.T) {
 // TestResetConversationIsTheApplicationsFault: its transport closes the body then, and
 // who reads that finds an error.
 func TestResetConversationIsTheApplicationsFault(t *testing.T) {
-	var h2c http.Protocols
-	h2c.SetUnencryptedHTTP2(true)
+	transport := overH2C(t)
 	a := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.ReadFull(r.Body, make([]byte, 1))
 		panic(http.ErrAbortHandler)
 	}))
-	a.Config.Protocols = &h2c
+	a.Config.Protocols = transport.Protocols
 	a.Start()
 	defer a.Close()
 	d := openWith(t, "admin off\nservers {\n protocols h1 h2c\n}", "app_proxy "+a.Listener.Addr().String()+" {\n transport http {\n  versions h2c\n }\n}")
-	transport := &http.Transport{Protocols: &h2c}
-	defer transport.CloseIdleConnections()
 	for _, kind := range []string{"application/grpc", "text/plain"} {
 		body, says := io.Pipe()
 		defer says.Close()

@@ -87,10 +87,7 @@ func TestConversationMayPause(t *testing.T) {
 		}
 	})
 	d := openWith(t, fmt.Sprintf("admin off\nservers {\n protocols h1 h2c\n timeouts {\n read_body_idle %v\n }\n}", idle), "app_proxy "+a.addr+" {\n name pausing\n}")
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
-	defer transport.CloseIdleConnections()
+	transport := overH2C(t)
 	body, says := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), "POST", d.url, body)
 	if err != nil {

@@ -19,10 +19,7 @@ func TestWriteThatCannotBeSentIsRefusedBeforeItIsKept(t *testing.T) {
 		d := openWith(t, "admin "+admin+"\nservers {\n protocols h1 h2c\n}\nlog {\n level ERROR\n}", words)
 		d.away(t)
 
-		var protocols http.Protocols
-		protocols.SetUnencryptedHTTP2(true)
-		transport := &http.Transport{Protocols: &protocols}
-		defer transport.CloseIdleConnections()
+		transport := overH2C(t)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.url+"/post?a b", strings.NewReader("x"))
 		if err != nil {
 			t.Fatal(err)

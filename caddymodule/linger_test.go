@@ -65,13 +65,19 @@ func (c insistent) refusedBy(d *door) (status int, text string, err error) {
 	return status, text, err
 }
 
+// finalAnswer reads the answer to a request, past any 100.
+func finalAnswer(in *bufio.Reader, r *http.Request) (*http.Response, error) {
+	res, err := http.ReadResponse(in, r)
+	for err == nil && res.StatusCode == 100 {
+		res, err = http.ReadResponse(in, r)
+	}
+	return res, err
+}
+
 // onlyAnswer reads the answer to a request, behind which the connection is closed.
 func onlyAnswer(head string, in *bufio.Reader) (status int, text string, err error) {
 	method, _, _ := strings.Cut(head, " ")
-	res, err := http.ReadResponse(in, &http.Request{Method: method})
-	for err == nil && res.StatusCode == 100 {
-		res, err = http.ReadResponse(in, &http.Request{Method: method})
-	}
+	res, err := finalAnswer(in, &http.Request{Method: method})
 	if err != nil {
 		return 0, "", err
 	}

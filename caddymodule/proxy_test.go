@@ -171,6 +171,14 @@ func newApp(t *testing.T, h http.HandlerFunc) *app {
 	return a
 }
 
+// overH2C speaks HTTP/2 without TLS.
+func overH2C(t *testing.T) *http.Transport {
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
 // eventually waits for a condition that another goroutine brings about, and
 // fails after a time that no machine needs.
 func eventually(t *testing.T, what string, cond func() bool) {

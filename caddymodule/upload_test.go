@@ -25,10 +25,7 @@ func TestWhoSendsTooMuchIsToldSo(t *testing.T) {
 		conn, in := d.dial("POST / HTTP/1.1\r\nHost: " + d.addr + "\r\n" + request.head)
 		for i := range 16 {
 			if i == 8 { // the answer is there, or on its way
-				res, err := http.ReadResponse(in, nil)
-				if err == nil && res.StatusCode == 100 {
-					res, err = http.ReadResponse(in, nil)
-				}
+				res, err := finalAnswer(in, nil)
 				if err != nil {
 					t.Fatalf("%s: %v", what, err)
 				}
@@ -66,10 +63,7 @@ func TestUploadThatComesTooSlowlyIs408(t *testing.T) {
 		"a part of the rest":  "Content-Length: 1000000\r\n\r\n" + strings.Repeat("x", 100_000),
 	} {
 		_, in := d.dial("POST / HTTP/1.1\r\nHost: " + d.addr + "\r\n" + request)
-		res, err := http.ReadResponse(in, nil)
-		if err == nil && res.StatusCode == 100 {
-			res, err = http.ReadResponse(in, nil)
-		}
+		res, err := finalAnswer(in, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -81,10 +75,7 @@ func TestUploadThatComesTooSlowlyIs408(t *testing.T) {
 		}
 	}
 
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
-	defer transport.CloseIdleConnections()
+	transport := overH2C(t)
 	body, never := io.Pipe()
 	defer never.Close()
 	req, err := http.NewRequestWithContext(t.Context(), "POST", d.url, body)

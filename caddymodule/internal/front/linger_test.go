@@ -19,7 +19,7 @@ func TestCrowdThatLingersIsBounded(t *testing.T) {
 	var read int
 	ended := make(chan bool, 1)
 	f := New(nil, nil, Config{Places: NewPlaces("news"), Templates: new(route.Templates), Beneath: func(context.Context) (io.Reader, net.Conn) {
-		return readerFunc(func([]byte) (int, error) {
+		return readFunc(func([]byte) (int, error) {
 			read++
 			return 0, io.EOF
 		}), nil
@@ -53,7 +53,3 @@ func TestCrowdThatLingersIsBounded(t *testing.T) {
 		}
 	}
 }
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
